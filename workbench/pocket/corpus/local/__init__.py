@@ -1,7 +1,7 @@
 """The local kinds: documents in which the next word follows from what stands near it.
 
-`LOCAL` maps each kind to its share and its writer. `LOCAL_LABELS` are all labels the writers give, apart
-from the persistent factors ``language`` and ``capitals``.
+`LOCAL` maps each kind to its share and its writer. `LOCAL_LABELS` are all labels that are given,
+apart from the persistent factors ``language`` and ``capitals``.
 """
 
 from __future__ import annotations

@@ -302,7 +302,7 @@ _PHRASES = [
 def _element(w: Writer, tag: str, depth: int, *, lines: bool) -> None:
     """One element with its content and its closing tag."""
     w.add(f"<{tag}", "html_open_tag")
-    if tag in _ATTRIBUTES and w.chance(1 - 1e-9 if tag == "a" else 0.4):
+    if tag in _ATTRIBUTES and (tag == "a" or w.chance(0.4)):
         name, values = _ATTRIBUTES[tag]
         w.add(f' {name}="{w.pick(values)}"', "html_attribute")
     w.add(">", "html_open_tag")

@@ -24,11 +24,11 @@ WEATHER = (
 _CITIES = tuple(row[1] for row in COUNTRIES[:20])
 _FORECAST = (
     "{capital_city}: {weather_word}, {t:temperature+number} degrees.",
-    "On {weekday} it will be {weather_word} in {capital_city}, with {t:temperature+number} degrees.",
+    "On {weekday} it will be {weather_word} in {capital_city}: {t:temperature+number} degrees.",
     "{weekday} in {capital_city}: {noun:weather_word}, {t:temperature+number} degrees.",
     "{capital_city} will be {weather_word} on {weekday}.",
     "It is {t:temperature+number} degrees and {weather_word} in {capital_city}.",
-    "Expect {noun:weather_word} in {capital_city} on {weekday}, at most {t:temperature+number} degrees.",
+    "Expect {noun:weather_word} in {capital_city} on {weekday}: {t:temperature+number} degrees.",
     "{weekday}: {noun:weather_word}.",
 )
 TEAMS = [

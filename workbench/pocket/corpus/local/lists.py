@@ -1,6 +1,6 @@
 """Lists: shopping and to-do lists, recipes, contact cards, tables.
 
-The layout (marker, separator, order of the fields) is drawn once a document, the entries line by line.
+The layout (marker, separator, order of the fields) is drawn once a document, the rest line by line.
 """
 
 from __future__ import annotations

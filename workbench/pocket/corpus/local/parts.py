@@ -1,16 +1,16 @@
 """What every local kind shares: opening a document, its length, and labelled sentences.
 
-A sentence is a template such as ``"The capital of {country} is {capital_city}."``. It is cut once into
-pieces, each a word with the space before it, a slot or a mark. A slot takes its text from the arguments
-and its labels from what follows its colon, ``{a:price+number}``, else from its own name without final
-digits, so ``{weekday2}`` is labelled ``weekday``. The label ``_`` stands for none.
+A sentence is a template such as ``"The capital of {country} is {capital_city}."``. It is cut once
+into pieces, each a word with the space before it, a slot or a mark. A slot takes its text from the
+arguments and its labels from what follows its colon, ``{a:price+number}``, else from its own name
+without final digits, so ``{weekday2}`` is labelled ``weekday``. The label ``_`` stands for none.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 
 from workbench.pocket.corpus.core import Writer
 
