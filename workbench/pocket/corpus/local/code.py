@@ -7,6 +7,7 @@ three are written by recursion, which closes whatever it opened.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from workbench.pocket.corpus.core import Writer
 from workbench.pocket.corpus.local.parts import MARKS, begin, newline
@@ -227,7 +228,7 @@ def _gap(w: Writer, depth: int, *, indented: bool, lead: str = "") -> None:
         w.add(lead)
 
 
-def _object(w: Writer, depth: int, keys: list[str], *, indented: bool) -> None:
+def _object(w: Writer, depth: int, keys: Sequence[str], *, indented: bool) -> None:
     """One JSON object; ``address`` and ``tags`` are containers themselves."""
     _bracket(w, "{")
     for index, key in enumerate(keys):

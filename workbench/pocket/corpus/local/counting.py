@@ -6,7 +6,7 @@ What is written is calculated from what was drawn, so every order and every resu
 from __future__ import annotations
 
 from workbench.pocket.corpus.core import Writer
-from workbench.pocket.corpus.local.parts import article, begin, newline, repeat, say
+from workbench.pocket.corpus.local.parts import article, begin, newline, repeat, say, say_small
 
 WEEKDAYS = {
     "en": ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
@@ -181,7 +181,7 @@ def _count(w: Writer) -> None:
         if index:
             w.add(",", "comma")
         slot = "{v:number_word}" if words else "{v:number}"
-        say(w, slot, capital=False, v=NUMBER_WORDS[value] if words else str(value))
+        say_small(w, slot, v=NUMBER_WORDS[value] if words else str(value))
     w.add(".", "sentence_end")
 
 

@@ -6,7 +6,7 @@ Every kind draws a row of a table and one of several phrasings of it.
 from __future__ import annotations
 
 from workbench.pocket.corpus.core import Writer
-from workbench.pocket.corpus.local.parts import article, begin, newline, repeat, say
+from workbench.pocket.corpus.local.parts import article, begin, newline, repeat, say, say_small
 
 COUNTRIES = tuple(
     tuple(row.split())
@@ -226,7 +226,7 @@ def _translation(w: Writer) -> None:
     language = LANGUAGES[index - 1]
     line = w.pick(_TRANSLATION_LINES)
     values = {"language_name": language, "translation": row[index]}
-    say(w, line, capital=False, word=row[0], **values)
+    say_small(w, line, word=row[0], **values)
 
 
 def translate(w: Writer) -> None:

@@ -9,7 +9,7 @@ without final digits, so ``{weekday2}`` is labelled ``weekday``. The label ``_``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from workbench.pocket.corpus.core import Writer
@@ -47,24 +47,30 @@ def _cut(template: str) -> tuple[tuple[str, str, tuple[str, ...]], ...]:
     return tuple(pieces)
 
 
-def say(w: Writer, template: str, *, capital: bool = True, **values: str) -> None:
+def _write(w: Writer, template: str, values: Mapping[str, str], *, capital: bool) -> None:
+    """Write `template`; with `capital` its first letter is large."""
+    lead = "" if not w.pieces or w.pieces[-1].text[-1] == "\n" else " "
+    for index, (text, slot, labels) in enumerate(_cut(template)):
+        filled = text + values[slot] if slot else text
+        if not index:
+            filled = lead + (filled[:1].upper() + filled[1:] if capital else filled)
+        w.add(filled, *labels)
+
+
+def say(w: Writer, template: str, /, **values: str) -> None:
     """Write one sentence, with a space before it unless it starts a line.
 
     Args:
         w: The writer.
-        template: See the module.
-        capital: Write the first letter large, also when it comes from a slot.
+        template: See the module. Its first letter is written large, also when it comes from a slot.
         values: The text of every slot.
     """
-    lead = "" if not w.pieces or w.pieces[-1].text[-1] == "\n" else " "
-    first = True
-    for text, slot, labels in _cut(template):
-        if slot:
-            text += values[slot]
-        if first:
-            text = lead + (text[:1].upper() + text[1:] if capital else text)
-            first = False
-        w.add(text, *labels)
+    _write(w, template, values, capital=True)
+
+
+def say_small(w: Writer, template: str, /, **values: str) -> None:
+    """Write like `say`, but leave the first letter as it is."""
+    _write(w, template, values, capital=False)
 
 
 def newline(w: Writer) -> None:

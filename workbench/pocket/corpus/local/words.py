@@ -6,7 +6,7 @@ Number and gender are drawn first and decide every form that depends on them.
 from __future__ import annotations
 
 from workbench.pocket.corpus.core import Writer
-from workbench.pocket.corpus.local.parts import begin, newline, repeat, say
+from workbench.pocket.corpus.local.parts import begin, newline, repeat, say, say_small
 
 NOUNS = tuple(
     tuple(row.split())
@@ -211,7 +211,7 @@ def _spell(w: Writer) -> None:
     line = w.pick(
         ("{word:_} is spelled", "How do you spell {word:_}?", "{word:_}:", "Spell {word:_}:")
     )
-    say(w, line, capital=False, word=word)
+    say_small(w, line, word=word)
     _letters(w, word, joint, labels)
     w.add(".", "sentence_end")
 
@@ -228,7 +228,7 @@ def _order(w: Writer) -> None:
         "The last letter of {word:_} is {last:letter}.",
     )
     values = {"letter": one, "letter2": two, "letter3": three}
-    say(w, w.pick(lines), capital=False, word=word, first=word[0], last=word[-1], **values)
+    say_small(w, w.pick(lines), word=word, first=word[0], last=word[-1], **values)
 
 
 def spelling(w: Writer) -> None:
