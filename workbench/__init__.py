@@ -1,0 +1,40 @@
+"""An interpretability workbench in a notebook: see, follow and steer the features of Gemma 2.
+
+    import workbench as wb
+
+    lab = wb.open()
+
+This file is the table of contents. A name is loaded from its module at first use, so that
+`import workbench` costs nothing and `workbench doctor` works where torch does not.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from workbench.doctor import doctor
+
+try:
+    __version__ = version("sae-workbench")
+except PackageNotFoundError:  # a checkout that is on the path and not installed
+    __version__ = "0+unknown"
+
+_HOME: dict[str, str] = {}
+"""Public name -> the module below `workbench` that defines it."""
+
+__all__ = ["__version__", "doctor", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        msg = f"workbench has no {name!r}. It has: {', '.join(sorted(__all__))}."
+        raise AttributeError(msg)
+    value = getattr(import_module(f"workbench.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

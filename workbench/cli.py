@@ -1,0 +1,176 @@
+"""The console command: `workbench lab`, `workbench doctor`, `workbench --version`.
+
+`lab` finds the notebooks (in a checkout they lie beside the package; an installed package carries a
+copy, which is laid into a folder of the user's own first), then becomes JupyterLab in this process,
+opened at the notebook asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import quote
+
+import workbench
+from workbench.doctor import doctor
+
+__all__ = ["main"]
+
+FIRST_NOTEBOOK = "01_first_look.ipynb"
+COPY_FOLDER = "workbench-notebooks"
+COMMANDS = ("lab", "doctor")
+PACKAGE = Path(__file__).resolve().parent
+
+
+class UsageError(Exception):
+    """A request that cannot be carried out; its text says what to do instead."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors name the next step."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\nHelp: {self.prog} --help\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console command.
+
+    Args:
+        argv: the words after the program's name; those of this process by default.
+
+    Returns:
+        The exit status: 0, 1 where `doctor` found a problem, 2 for a request that makes no sense.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    for_jupyter: list[str] = []
+    if "--" in words:
+        cut = words.index("--")
+        words, for_jupyter = words[:cut], words[cut + 1 :]
+    parser = _build_parser()
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        parser.error(_unknown_command(words[0]))
+    options = parser.parse_args(words)
+    if options.command == "doctor":
+        report = doctor(gpu=options.gpu)
+        print(report)
+        return 1 if report.problems else 0
+    if options.command == "lab":
+        try:
+            arguments = lab_arguments(options, for_jupyter)
+        except UsageError as error:
+            parser.error(str(error))
+        start_jupyterlab(arguments)
+        return 0
+    parser.print_help()
+    return 0
+
+
+def _build_parser() -> _Parser:
+    parser = _Parser(prog="workbench", description=(workbench.__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--version", action="version", version=f"sae-workbench {workbench.__version__}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="command", parser_class=_Parser)
+    lab = commands.add_parser(
+        "lab",
+        help="open JupyterLab at the first notebook",
+        epilog="What follows -- goes to JupyterLab: workbench lab -- --ServerApp.ip=0.0.0.0",
+    )
+    lab.add_argument("--notebook", default=FIRST_NOTEBOOK, help="which notebook (%(default)s)")
+    lab.add_argument("--port", type=int, default=8888, help="the first port tried (%(default)s)")
+    lab.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    lab.add_argument(
+        "--folder",
+        type=Path,
+        default=None,
+        help=f"where an installed package lays its notebooks (./{COPY_FOLDER})",
+    )
+    doctor_parser = commands.add_parser("doctor", help="what is installed, and what to mend")
+    doctor_parser.add_argument("--gpu", action="store_true", help="ask torch what it can use")
+    return parser
+
+
+def _unknown_command(word: str) -> str:
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return f"there is no command {word!r}; there are: {', '.join(COMMANDS)}.{meant}"
+
+
+def lab_arguments(options: argparse.Namespace, for_jupyter: Sequence[str]) -> list[str]:
+    """JupyterLab's own arguments for a request.
+
+    Args:
+        options: what the parser of `workbench lab` gives.
+        for_jupyter: arguments handed on as they are; they win over ours.
+
+    Raises:
+        UsageError: there is no such notebook, or the port is not one.
+    """
+    if not 0 <= options.port <= 65535:
+        msg = f"port {options.port} is out of range; give one from 0 to 65535 (0: any free one)."
+        raise UsageError(msg)
+    folder = notebook_folder(options.folder)
+    notebook = folder / options.notebook
+    if not notebook.is_file():
+        there = ", ".join(sorted(path.name for path in folder.glob("*.ipynb"))) or "none"
+        msg = f"no notebook {options.notebook!r} in {folder}; there are: {there}."
+        raise UsageError(msg)
+    root = folder.parent
+    arguments = [
+        f"--ServerApp.root_dir={root}",
+        f"--LabApp.default_url=/lab/tree/{quote(notebook.relative_to(root).as_posix())}",
+        f"--port={options.port}",
+        # Once installed, nothing is asked of a network.
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    if options.no_browser:
+        arguments.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        # In a container root is the only user, and Jupyter stops unless told that this is meant.
+        arguments.append("--allow-root")
+    return [*arguments, *for_jupyter]
+
+
+def notebook_folder(folder: Path | None = None, *, package: Path = PACKAGE) -> Path:
+    """The folder of notebooks that the user may edit.
+
+    Args:
+        folder: where to lay copies if the notebooks are inside an installed package.
+        package: the folder of the package.
+
+    Raises:
+        UsageError: neither a checkout nor the package holds notebooks.
+    """
+    checkout = package.parent / "notebooks"
+    if folder is None and (package.parent / "pyproject.toml").is_file() and checkout.is_dir():
+        return checkout
+    source = package / "notebooks"
+    if not source.is_dir():
+        source = checkout
+    if not source.is_dir():
+        msg = (
+            "this installation carries no notebooks; "
+            "reinstall it: python -m pip install --force-reinstall sae-workbench"
+        )
+        raise UsageError(msg)
+    target = (folder or Path.cwd() / COPY_FOLDER).resolve()
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.glob("*.ipynb")):
+        # The user may have worked in an earlier copy: it stays.
+        if not (target / path.name).exists():
+            shutil.copyfile(path, target / path.name)
+    return target
+
+
+def start_jupyterlab(arguments: Sequence[str]) -> None:
+    """Become JupyterLab; returns when it is stopped."""
+    from jupyterlab.labapp import LabApp
+
+    LabApp.launch_instance(list(arguments))
