@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-LANGUAGES = ("en", "fr", "de", "es", "hu")
-SENTIMENTS = ("positive", "negative")
-REGISTERS = ("formal", "informal")
-TENSES = ("past", "present", "future")
-TOPICS = ("sea", "kitchen", "garden", "city", "music", "winter", "space", "market")
-PERSONS = ("i", "she", "he", "they")
-CASES = ("nom", "acc", "indef", "pl", "pred")
-GENDERS = ("m", "f", "n")
+LANGUAGES: tuple[str, ...] = ("en", "fr", "de", "es", "hu")
+SENTIMENTS: tuple[str, ...] = ("positive", "negative")
+REGISTERS: tuple[str, ...] = ("formal", "informal")
+TENSES: tuple[str, ...] = ("past", "present", "future")
+TOPICS: tuple[str, ...] = ("sea", "kitchen", "garden", "city", "music", "winter", "space", "market")
+PERSONS: tuple[str, ...] = ("i", "she", "he", "they")
+CASES: tuple[str, ...] = ("nom", "acc", "indef", "pl", "pred")
+GENDERS: tuple[str, ...] = ("m", "f", "n")
 
 FEMALE = (" Anna", " Maria", " Clara", " Julia", " Emma", " Laura", " Eva", " Nina")
 MALE = (" Peter", " Daniel", " Martin", " Victor", " Adam", " David", " Oscar", " Simon")
