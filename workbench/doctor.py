@@ -205,19 +205,27 @@ def _front_end() -> Check:
     """Whether the JupyterLab of this environment can draw widgets."""
     if "google.colab" in sys.modules:
         return Check("widget front end", "Colab's own")
-    from jupyter_core.paths import jupyter_path
-
     for extension, distribution in EXTENSIONS.items():
         mend = f"where JupyterLab runs: python -m pip install --force-reinstall {distribution}"
-        folders = [Path(folder) / extension for folder in jupyter_path("labextensions")]
-        if not any((folder / "package.json").is_file() for folder in folders):
+        front = _extension_version(extension)
+        if front is None:
             return Check("widget front end", f"extension {extension} not found", mend)
-    # anywidget numbers its extension like its package; the other extension has numbers of its own.
-    path = next(path for folder in folders if (path := folder / "package.json").is_file())
-    front, back = json.loads(path.read_text(encoding="utf-8"))["version"], _installed("anywidget")
-    if front != back:
-        return Check("widget front end", f"anywidget {front} beside package {back}", mend)
-    return Check("widget front end", f"found, anywidget {front}")
+        back = _installed(distribution)
+        # anywidget numbers its extension like its package; the other has numbers of its own.
+        if extension == "anywidget" and front != back:
+            return Check("widget front end", f"anywidget {front} beside package {back}", mend)
+    return Check("widget front end", f"found, anywidget {_installed('anywidget')}")
+
+
+def _extension_version(extension: str) -> str | None:
+    """The version of a JupyterLab extension, or None where JupyterLab would not find it."""
+    from jupyter_core import paths
+
+    for folder in paths.jupyter_path("labextensions"):
+        path = Path(folder) / extension / "package.json"
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))["version"]
+    return None
 
 
 def _pocket() -> Check:

@@ -1,0 +1,190 @@
+"""What is stored: top level, notebooks, sizes, paths and hosts, widgets' files, public names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workbench
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {"binder", "notebooks", "tests", "workbench"}
+FILES = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "environment.yml",
+    "pyproject.toml",
+    "requirements.lock",
+}
+MB = 2**20
+# Written in two parts, so that this file does not hold what it looks for.
+MACHINE = re.compile(
+    "|".join(
+        "/".join(parts)
+        for parts in (
+            ("", r"home/(?!jovyan)\w+", ""),
+            ("", "Users", r"\w+", ""),
+            ("", "root", ""),
+            ("", "opt", "wheels"),
+            ("", "work", r"(main|shared|steering|\.library)"),
+            ("", "tmp", r"(w|bash_jobs)\b"),
+        )
+    )
+)
+REGISTRY = re.compile(
+    "|".join(
+        r"\.".join(parts)
+        for parts in (
+            ("pypi", "org"),
+            ("files", "pythonhosted"),
+            ("registry", "npmjs"),
+            ("deb", "debian"),
+            ("download", "pytorch"),
+        )
+    )
+)
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in (ROOT / "workbench").rglob("*.py")
+    if path.name != "__main__.py"
+)
+
+
+def tracked() -> list[Path]:
+    """The files under version control that are in the work tree."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def test_the_top_level_is_as_designed() -> None:
+    parts = [path.relative_to(ROOT).parts for path in tracked()]
+    visible = {p for p in parts if not p[0].startswith(".")}
+    assert {p[0] for p in visible if len(p) > 1} == FOLDERS
+    assert {p[0] for p in visible if len(p) == 1} == FILES
+
+
+def test_sizes_stay_within_bounds() -> None:
+    sizes = {path: path.stat().st_size for path in tracked()}
+    pocket = [size for path, size in sizes.items() if "pocket" in path.parts]
+    assert sum(sizes.values()) < 60 * MB
+    assert sum(pocket) < 40 * MB
+
+
+@pytest.mark.parametrize("pattern", [MACHINE, REGISTRY], ids=["machine path", "registry host"])
+def test_no_file_names_a_machine_or_a_registry(pattern: re.Pattern[str]) -> None:
+    found = []
+    for path in tracked():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(text.splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}")
+    assert not found
+
+
+def test_the_patterns_match_what_they_are_for() -> None:
+    assert MACHINE.search("/".join(["", "home", "someone", "project"]))
+    assert not MACHINE.search("notebooks/01_first_look.ipynb in workbench/home")
+    assert REGISTRY.search(".".join(["https://pypi", "org"]))
+
+
+def notebooks() -> dict[str, dict[str, Any]]:
+    """Name -> content of every notebook."""
+    assert NOTEBOOKS
+    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in NOTEBOOKS}
+
+
+def test_notebooks_are_stored_without_outputs() -> None:
+    for name, content in notebooks().items():
+        code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+        assert code, name
+        assert all(cell["outputs"] == [] for cell in code), name
+        assert all(cell["execution_count"] is None for cell in code), name
+
+
+def test_notebooks_name_a_neutral_kernel() -> None:
+    for name, content in notebooks().items():
+        metadata = content["metadata"]
+        kernel = metadata["kernelspec"]
+        assert (kernel["name"], kernel["display_name"]) == ("python3", "Python 3"), name
+        assert "widgets" not in metadata, name
+        assert "version" not in metadata.get("language_info", {}), name
+
+
+def test_notebooks_are_small() -> None:
+    assert NOTEBOOKS
+    assert not [path.name for path in NOTEBOOKS if path.stat().st_size >= MB]
+
+
+@pytest.mark.parametrize("suffix", [".py", ".js", ".css"])
+def test_a_widget_is_three_files(suffix: str) -> None:
+    folder = ROOT / "workbench" / "widgets"
+    widgets = {path.stem for path in folder.glob("*.css")}
+    assert widgets
+    missing = {name for name in widgets if not (folder / f"{name}{suffix}").is_file()}
+    assert not missing
+
+
+def exported() -> list[tuple[str, str]]:
+    """Every (module, public name)."""
+    named = []
+    for name in MODULES:
+        module = importlib.import_module(name)
+        named += [(name, public) for public in getattr(module, "__all__", [])]
+    return named
+
+
+def test_every_module_says_what_it_is() -> None:
+    modules = [importlib.import_module(name) for name in MODULES]
+    assert not [module.__name__ for module in modules if not (module.__doc__ or "").strip()]
+
+
+def test_every_public_name_exists_and_is_documented() -> None:
+    undocumented = []
+    for module, name in exported():
+        value = getattr(importlib.import_module(module), name)
+        explains_itself = inspect.isclass(value) or inspect.isroutine(value)
+        if explains_itself and not (inspect.getdoc(value) or "").strip():
+            undocumented.append(f"{module}.{name}")
+    assert exported()
+    assert not undocumented
+
+
+def test_the_table_of_contents_is_complete() -> None:
+    assert len(set(workbench.__all__)) == len(workbench.__all__)
+    assert dir(workbench) == sorted(workbench.__all__)
+    for name in workbench.__all__:
+        assert getattr(workbench, name) is not None
+
+
+def test_a_name_that_is_not_there_is_answered_with_those_that_are() -> None:
+    with pytest.raises(AttributeError, match=r"no 'opne'\. It has: .*doctor"):
+        workbench.opne  # noqa: B018
+
+
+def test_the_readme_shows_code_within_thirty_lines() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert lines.index("```python") < 30
+    assert "make lab" in "\n".join(lines)
+    assert "make test" in "\n".join(lines)
+
+
+def test_the_links_of_the_readme_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    local = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    assert local
+    assert not [target for target in local if not (ROOT / target).exists()]
