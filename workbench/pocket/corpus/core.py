@@ -31,6 +31,8 @@ class Piece:
     """The characters as they stand in the document."""
     concepts: frozenset[str]
     """Names of the concepts, persistent and local."""
+    nats: float = 0.0
+    """Information of the choices made since the piece before, in nats."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Writer:
     """Factor -> value, such as ``{"language": "de"}``. Each value is a persistent concept."""
     length: int = 0
     """Characters written so far."""
+    _booked: float = 0.0
 
     def pick(self, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
         """One of `options`, evenly or by `weights` (any positive scale)."""
@@ -106,7 +109,8 @@ class Writer:
         if self.state.get("capitals") == "upper":
             text = text.upper()
         persistent = (f"{factor}:{value}" for factor, value in self.state.items())
-        self.pieces.append(Piece(text, frozenset((*concepts, *persistent))))
+        self.pieces.append(Piece(text, frozenset((*concepts, *persistent)), self.nats - self._booked))
+        self._booked = self.nats
         self.length += len(text)
 
     def document(self, kind: str) -> Document:

@@ -1,0 +1,113 @@
+"""A loud model: random weights large enough that a wrong site or a lost edit cannot hide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import Gemma2Config, Gemma2ForCausalLM, PreTrainedTokenizerFast
+
+from workbench.models import Model, wrap
+from workbench.sae import SAE, SAEConfig
+from workbench.sites import Site
+
+D_MODEL, HEADS, HEAD_DIM, LAYERS, WINDOW, D_SAE = 24, 4, 8, 3, 6, 40
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a byte, after Gemma's four special tokens and the two of the chat."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*special, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="<eos>",
+        bos_token="<bos>",
+        unk_token="<unk>",
+        additional_special_tokens=["<start_of_turn>", "<end_of_turn>"],
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def loud_module(seed: int = 0) -> Gemma2ForCausalLM:
+    """A random Gemma 2 whose every part matters: with default weights, most planted bugs stay unseen."""
+    torch.manual_seed(seed)
+    tokenizer = byte_tokenizer()
+    module = Gemma2ForCausalLM(
+        Gemma2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=D_MODEL,
+            intermediate_size=48,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=HEADS,
+            num_key_value_heads=2,
+            head_dim=HEAD_DIM,
+            query_pre_attn_scalar=HEAD_DIM,
+            max_position_embeddings=64,
+            sliding_window=WINDOW,
+            initializer_range=1.0,
+            tie_word_embeddings=False,
+            attn_implementation="eager",
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=2,
+        )
+    ).eval()
+    with torch.no_grad():
+        module.lm_head.weight.mul_(4)
+        for name, parameter in module.named_parameters():
+            if "norm" in name:
+                parameter.normal_(0, 0.3)
+    return module
+
+
+@dataclass
+class RandomSuite:
+    """A `FeatureSource` of random SAEs, one for each site, with decoder rows that are not of unit norm."""
+
+    saes: dict[Site, SAE]
+
+    def sae_at(self, site: Site) -> SAE:
+        return self.saes[site]
+
+    def typical_maximum(self, site: Site, index: int) -> float:
+        return 3.0 + index
+
+    def mean_norm(self, site: Site) -> float:
+        return 5.0 + site.layer
+
+
+def random_sae(site: Site, d_in: int, seed: int, d_out: int | None = None) -> SAE:
+    random = torch.Generator().manual_seed(seed)
+    d_out = d_out or d_in
+    return SAE(
+        W_enc=torch.randn(d_in, D_SAE, generator=random),
+        b_enc=torch.randn(D_SAE, generator=random),
+        W_dec=torch.randn(D_SAE, d_out, generator=random),
+        b_dec=torch.randn(d_out, generator=random),
+        threshold=torch.rand(D_SAE, generator=random) + 0.5,
+        activation="jumprelu",
+        config=SAEConfig("loud", site.layer, site.kind, D_SAE, None, "", d_in, d_out, D_SAE),
+    )
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return wrap(loud_module(), byte_tokenizer(), name="loud")
+
+
+@pytest.fixture(scope="session")
+def suite(model: Model) -> RandomSuite:
+    sites = [Site(0, "embed")] + [
+        Site(layer, kind) for layer in range(LAYERS) for kind in ("att", "transcoder", "mlp", "res")
+    ]
+    return RandomSuite(
+        {s: random_sae(s, s.width(model.config), 100 + i) for i, s in enumerate(sites)}
+    )

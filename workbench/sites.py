@@ -1,0 +1,192 @@
+"""Sites: where an activation is, and how to read and write it inside a trace.
+
+This is the one module that knows Gemma 2's module names and the shapes in which transformers hands tensors around.
+Each layer of Gemma 2 runs
+
+    x -> input_layernorm -> self_attn -> post_attention_layernorm -> + x
+      -> pre_feedforward_layernorm -> mlp -> post_feedforward_layernorm -> + -> output
+
+and Gemma Scope (Lieberum et al. 2024, arXiv 2408.05147, section 3.1 and appendix B) reads four places of it:
+
+============  =======================================================================  =================
+kind          activation                                                               width
+============  =======================================================================  =================
+``att``       input of ``self_attn.o_proj``: head outputs side by side                 heads x head_dim
+``transcoder``  input of ``pre_feedforward_layernorm`` over its RMS, *without* the gain  d_model
+``mlp``       output of ``post_feedforward_layernorm``                                 d_model
+``res``       output of the layer                                                      d_model
+``embed``     token embeddings before the multiplication by sqrt(d_model)              d_model
+============  =======================================================================  =================
+
+The table is in execution order (``embed`` comes first of all), which is the order in which nnsight insists on being
+asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import total_ordering
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+Kind = Literal["embed", "att", "transcoder", "mlp", "res"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""Every kind of site, in execution order within a layer."""
+
+_MODULE = {
+    "embed": "model.embed_tokens",
+    "att": "model.layers.{layer}.self_attn.o_proj",
+    "transcoder": "model.layers.{layer}.pre_feedforward_layernorm",
+    "mlp": "model.layers.{layer}.post_feedforward_layernorm",
+    "res": "model.layers.{layer}",
+}
+_HOOK_NAME = {
+    "embed": "hook_embed",
+    "att": "blocks.{layer}.attn.hook_z",
+    "transcoder": "blocks.{layer}.ln2.hook_normalized",
+    "mlp": "blocks.{layer}.hook_mlp_out",
+    "res": "blocks.{layer}.hook_resid_post",
+}
+
+
+def check_kind(kind: str) -> Kind:
+    """`kind` itself when there is such a kind of site.
+
+    Raises:
+        ValueError: For any other word.
+    """
+    if kind not in KINDS:
+        raise ValueError(
+            f"unknown kind of site {kind!r}; the kinds are {', '.join(map(repr, KINDS))}"
+        )
+    return kind
+
+
+@total_ordering
+@dataclass(frozen=True)
+class Site:
+    """One place of the model. Sites sort in execution order.
+
+    >>> Site(12).hook_name, Site(12, "att").module_path
+    ('blocks.12.hook_resid_post', 'model.layers.12.self_attn.o_proj')
+    >>> sorted([Site(1, "res"), Site(1, "att"), Site(0, "res")])
+    [Site(0, 'res'), Site(1, 'att'), Site(1, 'res')]
+    """
+
+    layer: int
+    """Counted from 0; always 0 for ``embed``."""
+    kind: Kind = "res"
+    """Which activation of the layer."""
+
+    def __post_init__(self) -> None:
+        check_kind(self.kind)
+        if isinstance(self.layer, bool) or not isinstance(self.layer, int):
+            raise TypeError(f"layer must be a whole number, got {self.layer!r}")
+        if self.layer < 0 or (self.kind == "embed" and self.layer != 0):
+            wanted = "0 for 'embed'" if self.kind == "embed" else "0 or more"
+            raise ValueError(f"layer {self.layer} does not exist; it must be {wanted}")
+
+    def __repr__(self) -> str:
+        return f"Site({self.layer}, {self.kind!r})"
+
+    def __str__(self) -> str:
+        return "embed" if self.kind == "embed" else f"layer {self.layer} {self.kind}"
+
+    def __lt__(self, other: Site) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[bool, int, int]:
+        return (self.kind != "embed", self.layer, KINDS.index(self.kind))
+
+    @property
+    def hook_name(self) -> str:
+        """The name of the same activation in TransformerLens (there ``hook_z`` keeps the heads apart)."""
+        return _HOOK_NAME[self.kind].format(layer=self.layer)
+
+    @property
+    def module_path(self) -> str:
+        """The module of `Gemma2ForCausalLM` at whose input or output the activation is found."""
+        return _MODULE[self.kind].format(layer=self.layer)
+
+    @property
+    def writes_at(self) -> Site:
+        """Where a decoder direction of this site's SAE is added.
+
+        A transcoder reads before the MLP and writes what the MLP writes; every other SAE writes where it reads.
+        """
+        return Site(self.layer, "mlp") if self.kind == "transcoder" else self
+
+    def width(self, config: Any) -> int:  # noqa: ANN401 (any transformers config)
+        """Length of the activation, d_in, for a model with this `config`."""
+        if self.kind == "att":
+            return config.num_attention_heads * config.head_dim
+        return config.hidden_size
+
+    def check(self, config: Any) -> Site:  # noqa: ANN401 (any transformers config)
+        """The site itself when the model has it.
+
+        Raises:
+            ValueError: If the layer is out of range.
+        """
+        layers = config.num_hidden_layers
+        if self.layer >= layers:
+            raise ValueError(
+                f"layer {self.layer} does not exist: the model has {layers} layers, 0 to {layers - 1}"
+            )
+        return self
+
+    def read(self, model: Any) -> Tensor:  # noqa: ANN401 (an nnsight envoy or a plain module with the same names)
+        """The activation ``(batch, pos, d_in)`` at this point of a trace over `model`."""
+        module = _resolve(model, self.module_path)
+        if self.kind == "att":
+            return module.input
+        if self.kind == "transcoder":
+            return rms_normalised(module.input, module.eps)
+        value = tensor_of(module.output)
+        return value / _embedding_scale(module) if self.kind == "embed" else value
+
+    def write(self, model: Any, value: Tensor) -> None:  # noqa: ANN401
+        """Replace the activation by `value` ``(batch, pos, d_in)``, inside a trace.
+
+        Raises:
+            ValueError: At a transcoder's input, which cannot be written: see `writes_at`.
+        """
+        module = _resolve(model, self.module_path)
+        if self.kind == "att":
+            module.input = value
+        elif self.kind == "transcoder":
+            raise ValueError(f"{self} can only be read; a transcoder writes at {self.writes_at}")
+        elif self.kind == "embed":
+            module.output = value * _embedding_scale(module)
+        else:
+            module.output = like(module.output, value)
+
+
+def tensor_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The hidden states of a layer's output: transformers 5 returns the tensor, 4 a tuple that starts with it."""
+    return output[0] if isinstance(output, tuple) else output
+
+
+def like(output: Tensor | tuple[Tensor, ...], value: Tensor) -> Tensor | tuple[Tensor, ...]:
+    """`value` in the form of `output`, a tensor or a tuple whose other members are kept."""
+    return (value, *output[1:]) if isinstance(output, tuple) else value
+
+
+def rms_normalised(x: Tensor, eps: float) -> Tensor:
+    """``x / sqrt(mean(x^2) + eps)`` in float32: Gemma Scope's transcoder input, the norm's gain left out."""
+    x = x.float()
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+
+
+def _embedding_scale(module: Any) -> float:  # noqa: ANN401
+    # transformers 5 scales inside the embedding module, 4.x after it.
+    return float(getattr(module, "scalar_embed_scale", 1.0))
+
+
+def _resolve(model: Any, path: str) -> Any:  # noqa: ANN401
+    for name in path.split("."):
+        model = model[int(name)] if name.isdigit() else getattr(model, name)
+    return model
