@@ -1,0 +1,479 @@
+// @ts-check
+/**
+ * The matrix that the heatmap and the evolution map draw: rows by tokens on one canvas.
+ *
+ * The canvas is as large as the visible part only and sticks to the corner of a scrolling sheet of the
+ * full size; each frame draws the cells that can be seen. So 512 tokens by 1000 rows cost as much as a
+ * screenful. Gutters (row labels left, a number right, tokens above, positions below) are painted on
+ * the same canvas and do not scroll away.
+ */
+
+import { axisToken, element, stepOf } from "./shared.js";
+/** @typedef {import("./shared.js").Frame} Frame */
+/** @typedef {import("./shared.js").Box} Box */
+
+/** @typedef {{position: number, row: number}} Cell position -1: the row's label; row -1: the token's */
+
+/**
+ * @typedef {object} Paint resolved colours and faces of the current theme
+ * @property {string} ink
+ * @property {string} soft
+ * @property {string} faint
+ * @property {string} line
+ * @property {string} surface
+ * @property {string} accent
+ * @property {string} face
+ * @property {string} mono
+ */
+
+/**
+ * @typedef {object} RowBox where a row's gutter is, in canvas pixels
+ * @property {number} x
+ * @property {number} y middle of the row
+ * @property {number} width
+ * @property {number} height
+ * @property {boolean} strong the row is pointed at or selected
+ */
+
+/**
+ * @typedef {object} Matrix what to draw
+ * @property {string[]} tokens
+ * @property {number} rows
+ * @property {boolean} bottomUp row 0 at the bottom
+ * @property {(position: number, row: number) => number} value
+ * @property {(value: number) => number} share of the colour ramp
+ * @property {Set<number>} masked positions
+ * @property {Set<number>} rules rows with a line above them
+ * @property {Cell | null} selected
+ */
+
+/**
+ * @typedef {object} Gutters
+ * @property {string} leftTitle
+ * @property {string} rightTitle
+ * @property {(width: number) => number} leftWidth of the gutter in a plot of this width
+ * @property {number} rightWidth
+ * @property {(context: CanvasRenderingContext2D, row: number, box: RowBox, paint: Paint) => void} left
+ * @property {(context: CanvasRenderingContext2D, row: number, box: RowBox, paint: Paint) => void} right
+ */
+
+const ROW = 22;
+const CELL = { least: 17, most: 72 };
+const FOOT = 34;
+const TILT = Math.PI / 4;
+const LONGEST_LABEL = 104;
+const TALLEST = 520;
+const LABEL_SIZE = 12;
+
+export class MatrixPlot {
+  /**
+   * @param {Frame} frame
+   * @param {Gutters} gutters
+   * @param {{point: (cell: Cell | null) => void, select: (cell: Cell | null) => void, label: string}} events
+   */
+  constructor(frame, gutters, events) {
+    this.frame = frame;
+    this.gutters = gutters;
+    this.events = events;
+    /** @type {Matrix} */
+    this.matrix = {
+      tokens: [], rows: 0, bottomUp: false, value: () => 0, share: () => 0,
+      masked: new Set(), rules: new Set(), selected: null,
+    };
+    /** @type {Cell | null} pointed at by the mouse or the arrow keys */
+    this.pointed = null;
+    /** @type {string[]} */
+    this.labels = [];
+    /** @type {Map<string, string>} */
+    this.fitted = new Map();
+    this.size = { left: 0, head: 0, cell: CELL.least, width: 0, height: 0, tilted: false };
+    this.frames = 0;
+    this.canvas = element("canvas", { "aria-hidden": "true" });
+    this.sheet = element("div", { class: "wb-sheet" }, this.canvas);
+    // Without the suppress mark JupyterLab takes the arrow keys to walk from cell to cell.
+    this.scroller = element("div", {
+      class: "wb-scroller", tabindex: "0", role: "application", "aria-roledescription": "heatmap",
+      "aria-label": events.label, "data-lm-suppress-shortcuts": "true",
+    }, this.sheet);
+    this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
+    frame.onDraw(() => this.draw());
+    frame.listen(this.scroller, "scroll", () => frame.schedule(), { passive: true });
+    frame.listen(this.scroller, "pointermove", (event) => this.point(this.cellAt(event)));
+    frame.listen(this.scroller, "pointerleave", () => this.point(null));
+    frame.listen(this.scroller, "click", (event) => this.choose(this.cellAt(event)));
+    frame.listen(this.scroller, "keydown", (event) => this.key(event));
+    frame.listen(this.scroller, "blur", () => this.point(null));
+  }
+
+  /** @param {Partial<Matrix>} matrix */
+  update(matrix) {
+    Object.assign(this.matrix, matrix);
+    if (matrix.tokens) this.labels = matrix.tokens.map(axisToken);
+    if (this.pointed && !this.exists(this.pointed)) this.pointed = null;
+    this.frame.schedule();
+  }
+
+  /** @param {Cell} cell */
+  exists(cell) {
+    return cell.position < this.matrix.tokens.length && cell.row < this.matrix.rows;
+  }
+
+  // ------------------------------------------------------------------------------- pointing
+
+  /** @param {Cell | null} cell */
+  point(cell) {
+    if (cell?.position === this.pointed?.position && cell?.row === this.pointed?.row) return;
+    this.pointed = cell;
+    this.events.point(cell);
+    this.frame.schedule();
+  }
+
+  /** @param {Cell | null} cell */
+  choose(cell) {
+    if (cell && cell.position >= 0 && cell.row >= 0) this.events.select(cell);
+  }
+
+  /** @param {KeyboardEvent} event */
+  key(event) {
+    const { tokens, rows, bottomUp, selected } = this.matrix;
+    if (event.ctrlKey || event.metaKey || event.altKey || !tokens.length || !rows) return;
+    const from = this.pointed ?? selected ?? { position: 0, row: bottomUp ? rows - 1 : 0 };
+    const start = this.pointed === null && selected === null;
+    const up = bottomUp ? 1 : -1;
+    const page = Math.max(1, Math.floor((this.size.height - this.size.head - FOOT) / ROW) - 1);
+    /** @type {Record<string, [number, number]>} */
+    const moves = {
+      ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, up], ArrowDown: [0, -up],
+      PageUp: [0, up * page], PageDown: [0, -up * page], Home: [-tokens.length, 0], End: [tokens.length, 0],
+    };
+    const clamp = (/** @type {number} */ v, /** @type {number} */ n) => Math.min(n - 1, Math.max(0, v));
+    if (event.key in moves) {
+      const [dx, dy] = start ? [0, 0] : moves[event.key];
+      const cell = { position: clamp(from.position + dx, tokens.length), row: clamp(from.row + dy, rows) };
+      this.reveal(cell);
+      this.point(cell);
+    } else if (event.key === "Enter" || event.key === " ") {
+      this.choose(from);
+    } else if (event.key === "Escape") {
+      this.point(null);
+      this.events.select(null);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  /** Scroll so that a cell is inside the visible part. @param {Cell} cell */
+  reveal(cell) {
+    const { left, head, cell: wide, width, height } = this.size;
+    const { scroller } = this;
+    const x = cell.position * wide;
+    const y = this.screenRow(cell.row) * ROW;
+    const roomX = width - left - this.gutters.rightWidth;
+    const roomY = height - head - FOOT;
+    if (cell.position >= 0) scroller.scrollLeft = Math.max(Math.min(scroller.scrollLeft, x), x + wide - roomX);
+    if (cell.row >= 0) scroller.scrollTop = Math.max(Math.min(scroller.scrollTop, y), y + ROW - roomY);
+  }
+
+  /** Which line of the drawing a row is. @param {number} row */
+  screenRow(row) {
+    return this.matrix.bottomUp ? this.matrix.rows - 1 - row : row;
+  }
+
+  /** @param {PointerEvent | MouseEvent} event @returns {Cell | null} */
+  cellAt(event) {
+    const frame = this.canvas.getBoundingClientRect();
+    const x = event.clientX - frame.left;
+    const y = event.clientY - frame.top;
+    const { left, head, cell } = this.size;
+    const { tokens, rows } = this.matrix;
+    const edge = this.edges();
+    const line = Math.floor((y - head + this.scroller.scrollTop) / ROW);
+    const position = Math.floor((x - left + this.scroller.scrollLeft) / cell);
+    const inRows = y >= head && y < edge.bottom && line >= 0 && line < rows;
+    const inColumns = x >= left && x < edge.right && position < tokens.length;
+    const row = inRows ? this.screenRow(line) : -1;
+    if (inRows && inColumns) return { position, row };
+    if (inRows && (x < left || x < edge.right + this.gutters.rightWidth)) return { position: -1, row };
+    return inColumns && (y < head || y >= edge.bottom) ? { position, row: -1 } : null;
+  }
+
+  /** Where a cell or a label is on the screen. @param {Cell} cell @returns {Box} */
+  boxOf(cell) {
+    const frame = this.canvas.getBoundingClientRect();
+    const { left, head, cell: wide } = this.size;
+    const x = cell.position < 0 ? 0 : left + cell.position * wide - this.scroller.scrollLeft;
+    const y = cell.row < 0 ? head - ROW : head + this.screenRow(cell.row) * ROW - this.scroller.scrollTop;
+    const width = cell.position < 0 ? left : wide;
+    return {
+      left: frame.left + x, top: frame.top + y, right: frame.left + x + width, bottom: frame.top + y + ROW,
+    };
+  }
+
+  // -------------------------------------------------------------------------------- drawing
+
+  /** Right and lower edge of the cells on the canvas. */
+  edges() {
+    const { left, head, cell, width, height } = this.size;
+    return {
+      right: Math.min(width - this.gutters.rightWidth, left + this.matrix.tokens.length * cell),
+      bottom: Math.min(height - FOOT, head + this.matrix.rows * ROW),
+    };
+  }
+
+  /** @returns {Paint} */
+  paint() {
+    const style = getComputedStyle(this.frame.root);
+    const get = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
+    return {
+      ink: get("--wb-ink"), soft: get("--wb-soft"), faint: get("--wb-faint"), line: get("--wb-line"),
+      surface: get("--wb-surface"), accent: get("--wb-accent"),
+      face: style.fontFamily, mono: get("--wb-mono"),
+    };
+  }
+
+  /** Sizes that follow from the width and the labels; resizes the sheet and the canvas. @param {Paint} paint */
+  measure(paint) {
+    const { matrix, gutters, scroller, canvas, context: c } = this;
+    c.font = `${LABEL_SIZE}px ${paint.face}`;
+    const available = scroller.clientWidth;
+    const left = gutters.leftWidth(available);
+    const room = available - left - gutters.rightWidth;
+    const count = Math.max(1, matrix.tokens.length);
+    const cell = Math.floor(Math.min(CELL.most, Math.max(CELL.least, room / count)));
+    // Long prompts are measured at their first tokens: the head must not jump while one scrolls.
+    const widest = Math.min(LONGEST_LABEL, Math.max(0, ...this.labels.slice(0, 400).map((t) => c.measureText(t).width)));
+    const tilted = widest + 10 > cell;
+    const head = tilted ? Math.ceil((widest + 8) * Math.sin(TILT) + 16) : 30;
+    const whole = { width: left + count * cell + gutters.rightWidth, height: head + matrix.rows * ROW + FOOT };
+    scroller.style.height = `${Math.min(TALLEST, whole.height) + (scroller.offsetHeight - scroller.clientHeight)}px`;
+    this.sheet.style.width = `${whole.width > available ? whole.width : available}px`;
+    this.sheet.style.height = `${whole.height}px`;
+    const width = scroller.clientWidth;
+    const height = Math.min(TALLEST, whole.height);
+    this.size = { left, head, cell, width, height, tilted };
+    const ratio = window.devicePixelRatio || 1;
+    const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (canvas.width !== w || canvas.height !== h) {
+      canvas.width = w;
+      canvas.height = h;
+      canvas.style.width = `${width}px`;
+      canvas.style.height = `${height}px`;
+    }
+    c.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  draw() {
+    const paint = this.paint();
+    this.measure(paint);
+    const { context: c, canvas, size } = this;
+    c.clearRect(0, 0, size.width, size.height);
+    c.textBaseline = "middle";
+    const edge = this.edges();
+    const { scrollLeft, scrollTop } = this.scroller;
+    const first = Math.max(0, Math.floor(scrollLeft / size.cell));
+    const last = Math.min(this.matrix.tokens.length, Math.ceil((scrollLeft + edge.right - size.left) / size.cell));
+    const top = Math.max(0, Math.floor(scrollTop / ROW));
+    const end = Math.min(this.matrix.rows, Math.ceil((scrollTop + edge.bottom - size.head) / ROW));
+    this.drawCells(first, last, top, end, paint);
+    this.drawGutters(top, end, paint);
+    this.drawHead(first, last, paint);
+    this.drawFoot(first, last, paint);
+    this.frames += 1;
+    // Tests and other scripts find a cell's pixel by these.
+    Object.assign(canvas.dataset, {
+      left: size.left, top: size.head, cell: size.cell, row: ROW, frames: this.frames,
+    });
+  }
+
+  /**
+   * @param {number} first
+   * @param {number} last
+   * @param {number} top
+   * @param {number} end
+   * @param {Paint} paint
+   */
+  drawCells(first, last, top, end, paint) {
+    const { context: c, matrix, size, frame: { ramp } } = this;
+    const edge = this.edges();
+    const { scrollLeft, scrollTop } = this.scroller;
+    c.save();
+    c.beginPath();
+    c.rect(size.left, size.head - 1, edge.right - size.left + 1, edge.bottom - size.head + 2);
+    c.clip();
+    for (let line = top; line < end; line += 1) {
+      const row = this.screenRow(line);
+      const y = size.head + line * ROW - scrollTop;
+      for (let position = first; position < last; position += 1) {
+        const x = size.left + position * size.cell - scrollLeft;
+        const value = matrix.value(position, row);
+        const hidden = matrix.masked.has(position) || !Number.isFinite(value);
+        c.fillStyle = hidden ? paint.surface : ramp.css[stepOf(matrix.share(value))];
+        c.fillRect(x, y, size.cell - 1, ROW - 1);
+        if (hidden) this.hatch(x, y, size.cell - 1, ROW - 1, paint);
+      }
+      if (matrix.rules.has(row) && line > 0) {
+        c.fillStyle = paint.line;
+        c.fillRect(size.left, y - 1, edge.right - size.left - 1, 1);
+      }
+    }
+    if (matrix.selected) this.outline(matrix.selected, paint, 2);
+    if (this.pointed && this.pointed.position >= 0 && this.pointed.row >= 0) this.outline(this.pointed, paint, 1);
+    c.restore();
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   * @param {number} width
+   * @param {number} height
+   * @param {Paint} paint
+   */
+  hatch(x, y, width, height, paint) {
+    const c = this.context;
+    c.save();
+    c.beginPath();
+    c.rect(x, y, width, height);
+    c.clip();
+    c.strokeStyle = paint.line;
+    c.lineWidth = 1;
+    c.beginPath();
+    for (let d = -height; d < width; d += 5) {
+      c.moveTo(x + d, y + height);
+      c.lineTo(x + d + height, y);
+    }
+    c.stroke();
+    c.restore();
+  }
+
+  /** Dark and light line together stand out from every colour of the ramp. @param {Cell} cell @param {Paint} paint @param {number} weight */
+  outline(cell, paint, weight) {
+    const { context: c, size } = this;
+    const x = size.left + cell.position * size.cell - this.scroller.scrollLeft;
+    const y = size.head + this.screenRow(cell.row) * ROW - this.scroller.scrollTop;
+    c.lineWidth = weight;
+    c.strokeStyle = weight > 1 ? paint.accent : paint.ink;
+    c.strokeRect(x - 0.5, y - 0.5, size.cell, ROW);
+    c.lineWidth = 1;
+    c.strokeStyle = paint.surface;
+    c.strokeRect(x + weight / 2, y + weight / 2, size.cell - 1 - weight, ROW - 1 - weight);
+  }
+
+  /** @param {number} top @param {number} end @param {Paint} paint */
+  drawGutters(top, end, paint) {
+    const { context: c, gutters, size, matrix } = this;
+    const edge = this.edges();
+    c.save();
+    c.beginPath();
+    c.rect(0, size.head - 1, size.width, edge.bottom - size.head + 2);
+    c.clip();
+    for (let line = top; line < end; line += 1) {
+      const row = this.screenRow(line);
+      const y = size.head + line * ROW - this.scroller.scrollTop + (ROW - 1) / 2;
+      const strong = this.pointed?.row === row || (!this.pointed && matrix.selected?.row === row);
+      const rule = matrix.rules.has(row) && line > 0;
+      for (const side of /** @type {const} */ (["left", "right"])) {
+        const x = side === "left" ? 0 : edge.right;
+        const width = side === "left" ? size.left : gutters.rightWidth;
+        if (rule) {
+          c.fillStyle = paint.line;
+          c.fillRect(x, Math.round(y - ROW / 2) - 0.5, width, 1);
+        }
+        c.fillStyle = strong ? paint.ink : paint.soft;
+        c.textAlign = "left";
+        gutters[side](c, row, { x, y, width, height: ROW, strong }, paint);
+      }
+    }
+    c.restore();
+  }
+
+  /** @param {number} first @param {number} last @param {Paint} paint */
+  drawHead(first, last, paint) {
+    const { context: c, size, matrix } = this;
+    const edge = this.edges();
+    const base = size.head - 9;
+    c.save();
+    c.beginPath();
+    c.rect(size.left - 2, 0, size.width - size.left + 2, size.head);
+    c.clip();
+    for (let position = first; position < last; position += 1) {
+      const x = size.left + (position + 0.5) * size.cell - this.scroller.scrollLeft - 0.5;
+      if (x < size.left || x > edge.right) continue;
+      const strong = this.pointed?.position === position || (!this.pointed && matrix.selected?.position === position);
+      const colour = strong ? paint.ink : matrix.masked.has(position) ? paint.faint : paint.soft;
+      this.headLabel(this.labels[position], x, base, colour, strong, paint);
+    }
+    c.restore();
+    c.font = `11px ${paint.face}`;
+    c.fillStyle = paint.faint;
+    c.textAlign = "left";
+    c.fillText(this.fit(this.gutters.leftTitle, size.left - 8), 0, base);
+    if (this.gutters.rightTitle) this.headLabel(this.gutters.rightTitle, edge.right + 18, base, paint.faint, false, paint);
+  }
+
+  /**
+   * @param {string} text
+   * @param {number} x
+   * @param {number} y
+   * @param {string} colour
+   * @param {boolean} strong
+   * @param {Paint} paint
+   */
+  headLabel(text, x, y, colour, strong, paint) {
+    const { context: c, size } = this;
+    c.save();
+    c.font = `${strong ? 600 : 400} ${LABEL_SIZE}px ${paint.face}`;
+    c.fillStyle = colour;
+    c.translate(x, y);
+    c.textAlign = size.tilted ? "left" : "center";
+    if (size.tilted) c.rotate(-TILT);
+    c.fillText(this.fit(text, size.tilted ? LONGEST_LABEL : size.cell - 4), 0, 0);
+    c.restore();
+  }
+
+  /** @param {number} first @param {number} last @param {Paint} paint */
+  drawFoot(first, last, paint) {
+    const { context: c, size } = this;
+    const edge = this.edges();
+    const every = [1, 2, 5, 10, 20, 50, 100].find((n) => n * size.cell >= 26) ?? 200;
+    c.font = `11px ${paint.face}`;
+    c.textAlign = "center";
+    for (let position = first; position < last; position += 1) {
+      const x = size.left + (position + 0.5) * size.cell - this.scroller.scrollLeft - 0.5;
+      if (position % every || x < size.left || x > edge.right - 4) continue;
+      c.fillStyle = paint.line;
+      c.fillRect(Math.round(x), edge.bottom + 2, 1, 4);
+      c.fillStyle = this.pointed?.position === position ? paint.ink : paint.faint;
+      c.fillText(String(position), x, edge.bottom + 15);
+    }
+    c.textAlign = "right";
+    c.fillStyle = paint.faint;
+    c.fillText("token position", size.left - 10, edge.bottom + 15);
+  }
+
+  /**
+   * A text cut to a width, with an ellipsis, in the context's current font.
+   * @param {string} text
+   * @param {number} width
+   */
+  fit(text, width) {
+    const { context: c, fitted } = this;
+    const key = `${c.font}|${Math.round(width)}|${text}`;
+    const known = fitted.get(key);
+    if (known !== undefined) return known;
+    let result = text;
+    if (c.measureText(text).width > width) {
+      const characters = Array.from(text);
+      let [low, high] = [0, characters.length];
+      while (low < high) {
+        const middle = (low + high + 1) >> 1;
+        if (c.measureText(`${characters.slice(0, middle).join("").trimEnd()}…`).width <= width) low = middle;
+        else high = middle - 1;
+      }
+      result = low > 0 ? `${characters.slice(0, low).join("").trimEnd()}…` : "";
+    }
+    if (fitted.size > 6000) fitted.clear();
+    fitted.set(key, result);
+    return result;
+  }
+}
