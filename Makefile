@@ -24,6 +24,7 @@ ARGS ?=
 TORCH := 2.13.0
 TORCH_INDEX ?=
 TYPESCRIPT := typescript@7.0.2 @anywidget/types@0.4.0
+PIP_VERSION := 26.3
 PIP_TOOLS := pip-tools==7.6.2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
@@ -74,6 +75,8 @@ $(VENV)/.python:
 	@echo "Environment in $(VENV), with $$($(PYTHON) --version): some minutes the first time."
 	@$(PYTHON) -m venv $(VENV) || { \
 		echo "make: no virtual environment. Fix on Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@# The pip that comes with Python 3.11 takes three times as long over the lock.
+	@$(PIP) install --quiet pip==$(PIP_VERSION)
 	@if [ -n "$(TORCH_INDEX)" ]; then \
 		$(PIP) install --quiet --index-url "$(TORCH_INDEX)" torch==$(TORCH); fi
 	@touch $@

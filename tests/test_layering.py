@@ -23,6 +23,8 @@ ORDER = (
     "pocket.manifest",
     "models",
     "edits",
+    "binding",
+    "receipts",
     "tracing",
     "features",
     # analysis, one file a technique
