@@ -7,7 +7,7 @@ out of every ranking.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -72,6 +72,16 @@ class Features:
         mine = self.indices == index
         out[self.positions[mine]] = self.values[mine]
         return out
+
+    def columns(self, indices: Sequence[int]) -> Tensor:
+        """``(pos, len(indices))`` activations of several features.
+
+        Raises:
+            ValueError: If the SAE lacks one of them.
+        """
+        if not indices:
+            return torch.zeros(len(self.tokens), 0)
+        return torch.stack([self.of(index) for index in indices], -1)
 
     def top(self, k: int = 20, *, by: Measure = "max") -> list[int]:
         """The `k` features that are strongest on this text, strongest first.

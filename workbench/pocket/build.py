@@ -6,22 +6,42 @@ on where it stopped. The two trainings keep checkpoints of their own as well.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import shutil
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import AutoTokenizer, Gemma2ForCausalLM, PreTrainedTokenizerFast
 
-from workbench.pocket import dataset
+from workbench.models import Model, wrap
+from workbench.pocket import dataset, evaluate
 from workbench.pocket.corpus import documents
 from workbench.pocket.language_model import Recipe, train
+from workbench.pocket.manifest import NAME, hashes
+from workbench.pocket.suite_training import (
+    TARGET_L0,
+    Calibration,
+    Plan,
+    activations,
+    calibrate,
+    train_suite,
+    write_suite,
+)
 from workbench.pocket.tokenizer import VOCABULARY, train_tokenizer
+from workbench.sae import SAE
+from workbench.sae.suite import Suite
+from workbench.sites import Site
+from workbench.training import TrainConfig
 
-TRAIN_SEED, TOKENIZER_SEED, CHAT_SEED, HELD_OUT_SEED = 1, 2, 3, 4
+TRAIN_SEED, TOKENIZER_SEED, CHAT_SEED, CALIBRATION_SEED = 1, 2, 3, 5
 CHAT_KINDS = ("chat",)
+SAE_KINDS = ("att", "mlp", "res")
 
 
 @dataclass(frozen=True)
@@ -36,6 +56,8 @@ class Build:
     """Training of the base model."""
     chat_recipe: Recipe = Recipe(tokens=1_200_000, learning_rate=5e-4, exact=1.0, seed=1)
     """Tuning on chats."""
+    plan: Plan = Plan(TrainConfig(d_sae=1024, steps=3000, batch_size=1024))
+    """Training of the SAEs."""
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerFast:
@@ -77,8 +99,89 @@ class Build:
             model.save_pretrained(folder)
         return _load(folder)
 
+    def _model(self, module: Gemma2ForCausalLM, name: str) -> Model:
+        return wrap(module, self.tokenizer, name=name)
+
+    @property
+    def sites(self) -> list[Site]:
+        """Every layer and sub-layer that gets an SAE."""
+        return sorted(Site(layer, kind) for layer in range(8) for kind in SAE_KINDS)
+
+    def suite(self) -> Suite:
+        """The SAEs of the base model, calibrated."""
+        root = self.work / "sae"
+        if not (root / "calibration.safetensors").exists():
+            model = self._model(self.base(), "pocket")
+            saes = train_suite(model, self.training_rows(), self.sites, self.plan, self.work / "suite")
+            rows = dataset.rows(self.tokenizer, CALIBRATION_SEED, 600)
+            write_suite(saes, _calibration(model, saes, rows), root)
+        return Suite(root, model="pocket")
+
+    def evaluation(self, *, rows: int = 400) -> dict[str, pd.DataFrame]:
+        """The evaluation tables; labels are written beside the SAEs as a by-product."""
+        folder = self.work / "evaluation"
+        names = ("language", "saes", "concepts", "steering")
+        if not all((folder / f"{name}.csv").exists() for name in names):
+            folder.mkdir(exist_ok=True)
+            model, suite = self._model(self.base(), "pocket"), self.suite()
+            text = evaluate.Text.of(self.tokenizer, rows)
+            found = evaluate.concepts(model, suite, text)
+            _write_json(self.work / "sae" / "labels.json", found.labels)
+            tables = {
+                "language": evaluate.language(model, text),
+                "concepts": found.table,
+                "saes": evaluate.quality(model, suite, text),
+                "steering": evaluate.steering(model, suite, text, found),
+            }
+            for name, table in tables.items():
+                table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4g")
+        return {name: pd.read_csv(folder / f"{name}.csv") for name in names}
+
+    def ship(self, root: Path) -> None:
+        """Write everything that the package carries below `root`, with its manifest."""
+        tables = self.evaluation()
+        staging = self.work / "shipped"
+        shutil.rmtree(staging, ignore_errors=True)
+        for name, module in (("base", self.base()), ("it", self.chat())):
+            module.to(torch.bfloat16).save_pretrained(staging / name)
+            self.tokenizer.save_pretrained(staging / name)
+        shutil.copytree(self.work / "sae", staging / "sae")
+        shutil.copytree(self.work / "evaluation", staging / "evaluation")
+        manifest = {
+            "format": 1,
+            "seeds": {
+                "training": TRAIN_SEED,
+                "tokenizer": TOKENIZER_SEED,
+                "chat": CHAT_SEED,
+                "calibration": CALIBRATION_SEED,
+                "evaluation": evaluate.SEED,
+                "steering": evaluate.STEERING_SEED,
+            },
+            "training_rows": self.rows,
+            "base": asdict(self.recipe),
+            "it": asdict(self.chat_recipe),
+            "saes": {"config": self.plan.config.to_dict(), "block": self.plan.block, "target_l0": TARGET_L0},
+            "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
+            "summary": evaluate.summary(tables["language"], tables["saes"], tables["concepts"], tables["steering"]),
+            "files": hashes(staging),
+        }
+        _write_json(staging / NAME, manifest)
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.move(staging, root)
+
+
+def _calibration(model: Model, saes: dict[Site, SAE], rows: np.ndarray) -> dict[Site, Calibration]:
+    sites = sorted({*saes, *(site.writes_at for site in saes)})
+    parts = [activations(model, rows[i : i + 64], sites) for i in range(0, len(rows), 64)]
+    read = {site: torch.cat([part[site] for part in parts]) for site in sites}
+    return {site: calibrate(sae, read[site], read[site.writes_at]) for site, sae in saes.items()}
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
 
 def _load(folder: Path) -> Gemma2ForCausalLM:
-    return Gemma2ForCausalLM.from_pretrained(
-        folder, attn_implementation="eager", dtype=torch.float32
-    ).eval()
+    """The model as it is shipped: rounded to bfloat16, computed in float32."""
+    module = Gemma2ForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
+    return module.to(torch.bfloat16).to(torch.float32).eval()

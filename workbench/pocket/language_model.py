@@ -52,17 +52,17 @@ def config(vocabulary: int) -> Gemma2Config:
 class Recipe:
     """Hyper-parameters of one training run."""
 
-    tokens: int = 10_000_000
+    tokens: int = 7_600_000
     """Training tokens, padding never among them."""
     batch: int = 16
     """Rows of `CONTEXT` tokens a step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 4e-3
     """Peak; linear warm-up, then linear decay to a twentieth."""
     warmup: float = 0.02
     """Share of the steps."""
     exact: float = 0.08
     """Share of the steps, at the end, under exact soft-capped attention."""
-    weight_decay: float = 0.01
+    weight_decay: float = 0.05
     seed: int = 0
 
     @property
@@ -119,21 +119,12 @@ def next_token_loss(model: Gemma2ForCausalLM, ids: torch.Tensor) -> torch.Tensor
     return F.cross_entropy(logits, ids[:, 1:].flatten())
 
 
-def make_optimizers(model: Gemma2ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for embeddings and norms."""
+def make_optimizer(model: Gemma2ForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW, with weight decay on the matrices inside the layers only."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    return [
-        torch.optim.Muon(
-            matrices,
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW(
-            others, lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
-        ),
-    ]
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def rate(step: int, recipe: Recipe) -> float:
@@ -166,14 +157,13 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     model = start if start is not None else Gemma2ForCausalLM(config(vocabulary))
-    optimizers = make_optimizers(model, recipe)
+    optimizer = make_optimizer(model, recipe)
     checkpoint = folder / "checkpoint.pt"
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     order, saved_at = _batches(rows, recipe, first), time.monotonic()
@@ -181,34 +171,32 @@ def train(
         for step, ids in zip(range(first, recipe.steps), order, strict=False):
             exact = step >= (1 - recipe.exact) * recipe.steps
             model.config._attn_implementation = "eager" if exact else "uncapped"
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = rate(step, recipe)
+            for group in optimizer.param_groups:
+                group["lr"] = rate(step, recipe)
             loss = next_token_loss(model, ids)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer in optimizers:
-                optimizer.step()
-                optimizer.zero_grad()
+            optimizer.step()
+            optimizer.zero_grad()
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{loss.item():.3f}")
                 with (folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
             if time.monotonic() - saved_at > checkpoint_seconds or step + 1 == recipe.steps:
-                _save(checkpoint, model, optimizers, step + 1)
+                _save(checkpoint, model, optimizer, step + 1)
                 saved_at = time.monotonic()
     model.config._attn_implementation = "eager"
     return model.eval()
 
 
 def _save(
-    path: Path, model: Gemma2ForCausalLM, optimizers: list[torch.optim.Optimizer], step: int
+    path: Path, model: Gemma2ForCausalLM, optimizer: torch.optim.Optimizer, step: int
 ) -> None:
     """Write a checkpoint so that a kill leaves either the old one or the new one."""
     state = {
         "model": model.state_dict(),
-        "optimizers": [o.state_dict() for o in optimizers],
+        "optimizer": optimizer.state_dict(),
         "step": step,
     }
     partial = path.with_suffix(".partial")

@@ -100,6 +100,14 @@ class Suite:
             )
         return maximum
 
+    def calibrated(self, site: Site) -> bool:
+        """Whether typical maxima and norms are known at `site`."""
+        return f"{site.kind}/{site.layer}/maximum" in self._statistics
+
+    def maxima(self, site: Site) -> Tensor:
+        """Typical maximum of every feature ``(d_sae,)``; 0 for those that never fired."""
+        return self._calibration(site, "maximum")
+
     def mean_norm(self, site: Site) -> float:
         """Mean norm of the activation at `site`, ``<bos>`` left out."""
         return float(self._calibration(site, "norm"))

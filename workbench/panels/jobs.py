@@ -1,0 +1,78 @@
+"""One background job at a time, the latest wins.
+
+A slider asks for a new text many times a second. Each request replaces the one that waits, asks the running one to stop,
+and starts as soon as it has. The model thus has one user, and what a user sees belongs to the last position of the
+slider.
+
+``synchronous=True`` runs a job in the calling thread instead, for front ends that do not show updates from other
+threads (reported of Colab).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+Job = Callable[[threading.Event], None]
+"""Does the work; returns soon after the event is set."""
+
+
+class LatestJob:
+    """Runs the newest of the jobs it is given."""
+
+    def __init__(self, on_error: Callable[[BaseException], None], *, synchronous: bool = False) -> None:
+        """Make an idle runner.
+
+        Args:
+            on_error: Gets what a job raised: a thread's own traceback is seen by nobody.
+            synchronous: Run jobs in the caller's thread.
+        """
+        self._on_error = on_error
+        self._synchronous = synchronous
+        self._lock = threading.Lock()
+        self._waiting: Job | None = None
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Job) -> None:
+        """Stop what runs and do `job` next; a job that still waits is dropped."""
+        if self._synchronous:
+            self._stop = threading.Event()
+            self._guarded(job, self._stop)
+            return
+        with self._lock:
+            self._waiting = job
+            self._stop.set()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="workbench", daemon=True)
+                self._thread.start()
+
+    def stop(self) -> None:
+        """Stop what runs and drop what waits."""
+        with self._lock:
+            self._waiting = None
+            self._stop.set()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until nothing runs; False if the time is up first."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                job, self._waiting = self._waiting, None
+                if job is None:
+                    self._thread = None
+                    return
+                self._stop = stop = threading.Event()
+            self._guarded(job, stop)
+
+    def _guarded(self, job: Job, stop: threading.Event) -> None:
+        try:
+            job(stop)
+        except BaseException as error:  # noqa: BLE001 (shown to the user; a dead worker shows nothing)
+            self._on_error(error)

@@ -1,0 +1,75 @@
+"""``python -m workbench.pocket build | evaluate | write``: rebuild the shipped model, score it, or read its corpus."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from workbench.pocket.manifest import read, weights
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one of the commands; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m workbench.pocket", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    build = commands.add_parser("build", help="rebuild everything from seeds; goes on where it stopped")
+    build.add_argument("--work", type=Path, default=Path(".pocket-build"), help="folder for intermediate results")
+    build.add_argument("--to", type=Path, default=weights(), help="folder of the shipped files")
+    evaluate = commands.add_parser("evaluate", help="score the shipped files on fresh held-out text")
+    evaluate.add_argument("--rows", type=int, default=400, help="rows of 256 tokens")
+    write = commands.add_parser("write", help="print documents of the corpus")
+    write.add_argument("--seed", type=int, default=0)
+    write.add_argument("--count", type=int, default=3)
+    options = parser.parse_args(arguments)
+    {"build": _build, "evaluate": _evaluate, "write": _write}[options.command](options)
+    return 0
+
+
+def _build(options: argparse.Namespace) -> None:
+    from workbench.pocket.build import Build  # noqa: PLC0415 (torch loads only when it is used)
+
+    Build(options.work).ship(options.to)
+    _print_tables(options.to)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from workbench.lab import open as open_lab  # noqa: PLC0415
+    from workbench.pocket import evaluate  # noqa: PLC0415
+
+    lab = open_lab("pocket")
+    text = evaluate.Text.of(lab.tokenizer, options.rows)
+    found = evaluate.concepts(lab.engine, lab.suite, text)
+    tables = {
+        "language": evaluate.language(lab.engine, text),
+        "saes": evaluate.quality(lab.engine, lab.suite, text),
+        "concepts": found.table,
+        "steering": evaluate.steering(lab.engine, lab.suite, text, found),
+    }
+    for name, table in tables.items():
+        _show(name, table)
+    _show("summary", pd.Series(evaluate.summary(*tables.values())).to_frame("value").reset_index())
+
+
+def _write(options: argparse.Namespace) -> None:
+    from workbench.pocket.corpus import document  # noqa: PLC0415
+
+    for index in range(options.count):
+        found = document(options.seed, index)
+        sys.stdout.write(f"--- {found.kind}, {found.nats:.0f} nats\n{found.text}\n")
+
+
+def _print_tables(root: Path) -> None:
+    for path in sorted((root / "evaluation").glob("*.csv")):
+        _show(path.stem, pd.read_csv(path))
+    _show("summary", pd.Series(read(root)["summary"]).to_frame("value").reset_index())
+
+
+def _show(name: str, table: pd.DataFrame) -> None:
+    sys.stdout.write(f"\n{name}\n{table.to_string(index=False, float_format='%.3f')}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
