@@ -23,7 +23,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 TORCH := 2.13.0
 TORCH_INDEX ?=
-TYPESCRIPT := typescript@7.0.2 @anywidget/types@0.4.0
+TYPESCRIPT := typescript@7.0.2
 PIP_VERSION := 26.3
 PIP_TOOLS := pip-tools==7.6.2
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -34,7 +34,7 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
 	then echo $$name; break; fi; done)
 
-.PHONY: help lab test lint js bench lock clean chromium
+.PHONY: help lab test lint js bench lock clean
 
 help:
 	@sed -n '3,15s/^# \{0,3\}//p' Makefile
@@ -42,8 +42,9 @@ help:
 lab: $(VENV)/.lab
 	$(BIN)/workbench lab $(ARGS)
 
-test: $(VENV)/.test chromium
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.test
+	browser=$$($(BIN)/python tests/chromium.py) && \
+		WORKBENCH_CHROMIUM="$$browser" $(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.test js
 	$(BIN)/ruff check .
@@ -86,9 +87,6 @@ $(VENV)/.python:
 		echo "make: the JavaScript check needs npm. Fix: install Node.js 20 or newer" >&2; exit 1; }
 	npm install --prefix .npm --no-save --no-audit --no-fund --loglevel=error $(TYPESCRIPT)
 	@touch $@
-
-chromium: $(VENV)/.test
-	@$(BIN)/python tests/chromium.py
 
 lock: | $(VENV)/.python
 	$(PIP) install --quiet $(PIP_TOOLS)

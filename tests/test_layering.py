@@ -1,6 +1,7 @@
 """Modules import only from those above them, and outside packages stay where they belong.
 
-Read from the source by walking its syntax tree, so that imports inside functions count too.
+Read from the source by walking its syntax tree, so that imports inside functions count too. Those
+for the type checker alone do not: an annotation needs nothing at run time.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "workbench"
 
 ORDER = (
+    "pocket.__init__",  # reading the manifest runs it, so it imports nothing
+    "pocket.manifest",
     "doctor",
     "sites",
     "tokens",
     "sae",
-    "pocket.__init__",  # reading the manifest runs it, so it imports nothing
-    "pocket.manifest",
     "models",
     "edits",
     "binding",
@@ -38,6 +39,7 @@ ORDER = (
     "figures",
     "widgets",
     "panels",
+    "runs",
     "lab",
     "__init__",
     "pocket",
@@ -88,10 +90,10 @@ def imported(name: str, *, inside_functions: bool = True) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name} imports relatively"
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (
-            isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-        )
-        if inside_functions or not later:
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            queue += node.orelse
+            continue
+        if inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             queue += ast.iter_child_nodes(node)
     return names
 
@@ -113,7 +115,7 @@ def outside(name: str, packages: set[str]) -> set[str]:
 
 
 def at_import(name: str) -> set[str]:
-    """Our modules that are loaded when a module is: imports outside functions and type checks."""
+    """Our modules that are loaded when a module is: what it imports outside functions."""
     return ours(imported(name, inside_functions=False)) - {name}
 
 
@@ -173,8 +175,11 @@ def test_widgets_and_figures_work_without_torch() -> None:
 
 def test_the_walk_sees_every_spelling_of_an_import(monkeypatch: pytest.MonkeyPatch) -> None:
     source = """
+from typing import TYPE_CHECKING
 import workbench as wb
 import workbench.sites
+if TYPE_CHECKING:
+    from workbench.panels import Panel
 from workbench import tokens
 from workbench.sae.base import SAE
 def f():
@@ -182,9 +187,10 @@ def f():
     import torch.nn
 """
     trees = {name: ast.Module([], []) for name in ("__init__", "sites", "tokens", "lab")}
+    trees["panels.__init__"] = ast.Module([], [])
     trees |= {"sae.__init__": ast.Module([], []), "sae.base": ast.Module([], [])}
     trees["new"] = ast.parse(source)
     monkeypatch.setattr(sys.modules[__name__], "modules", lambda: trees)
-    assert ours(imported("new")) == trees.keys() - {"new"}
-    assert at_import("new") == trees.keys() - {"new", "lab"}
+    assert ours(imported("new")) == trees.keys() - {"new", "panels.__init__"}
+    assert at_import("new") == trees.keys() - {"new", "lab", "panels.__init__"}
     assert outside("new", {"torch", "sites"}) == {"torch"}

@@ -10,7 +10,6 @@ must be able to speak where torch cannot be imported.
 from __future__ import annotations
 
 import html
-import importlib
 import json
 import os
 import platform
@@ -233,12 +232,15 @@ def _pocket() -> Check:
     mend = f"python -m pip install --force-reinstall --no-deps {DISTRIBUTION}"
     if (Path(__file__).parents[1] / ".git").exists():
         mend = "git checkout -- workbench/pocket"
+    from workbench.pocket import manifest
+
     try:
-        manifest = importlib.import_module("workbench.pocket.manifest")
-        value = manifest.verify()
-    except (ImportError, OSError, ValueError) as error:
+        manifest.verify()
+        files = manifest.read()["files"]
+    except (OSError, ValueError) as error:
         return Check("pocket", f"{error}", mend)
-    return Check("pocket", f"{value}")
+    size = sum((manifest.weights() / name).stat().st_size for name in files)
+    return Check("pocket", f"{len(files)} files, {size / 2**20:.0f} MB, unchanged")
 
 
 def _cores() -> Check:
