@@ -21,7 +21,25 @@ try:
 except PackageNotFoundError:  # a checkout that is on the path and not installed
     __version__ = "0+unknown"
 
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "Ablate": "edits",
+    "Clamp": "edits",
+    "Features": "features",
+    "Generation": "tracing",
+    "Lab": "lab",
+    "LiveEdits": "tracing",
+    "Patch": "edits",
+    "Run": "runs",
+    "SAE": "sae",
+    "Scale": "edits",
+    "Site": "sites",
+    "Steer": "edits",
+    "Suite": "sae.suite",
+    "Tokens": "tokens",
+    "When": "edits",
+    "open": "lab",
+    "open_run": "runs",
+}
 """Public name -> the module below `workbench` that defines it."""
 
 __all__ = ["__version__", "doctor", *_HOME]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,9 +193,27 @@ class Lab:
         )
 
     def find(self, label: str) -> pd.DataFrame:
-        """Features whose label contains a text, with columns ``layer, kind, feature, label``."""
-        rows = [(s.layer, s.kind, index, text) for s, index, text in self.suite.find(label)]
-        return pd.DataFrame(rows, columns=["layer", "kind", "feature", "label"])
+        """Features whose label contains a text, surest first.
+
+        Returns:
+            Columns ``layer, kind, feature, label, score``.
+        """
+        rows = [(f.site.layer, f.site.kind, f.index, f.label, f.score) for f in self.suite.find(label)]
+        return pd.DataFrame(rows, columns=["layer", "kind", "feature", "label", "score"])
+
+    def feature(self, label: str, kind: Kind = "res") -> tuple[int, int]:
+        """``(layer, index)`` of the surest feature with exactly this label.
+
+        Raises:
+            ValueError: If there is none; names labels that are near.
+        """
+        check_kind(kind)
+        found = self.suite.find("")
+        for one in found:
+            if one.label == label and one.site.kind == kind:
+                return one.site.layer, one.index
+        near = get_close_matches(label, {f.label for f in found if f.site.kind == kind}, n=4, cutoff=0.3)
+        raise ValueError(f"no feature of kind {kind!r} is labelled {label!r}; near: {', '.join(near) or 'none'}")
 
     def relatives(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
         """The nearest relative of a feature at every site; see `workbench.evolution`."""

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,43 +96,56 @@ def language(model: Model, text: Text) -> pd.DataFrame:
     return table.reset_index()
 
 
-def spliced_loss(model: Model, text: Text, site: Site, replace: Callable[[Tensor], Tensor], count: int) -> float:
-    """Mean loss over `count` rows when `replace` changes the activation at `site`, ``<bos>`` left as it is."""
-    total, size = 0.0, 0
-    for row in text.rows.ids[:count].astype(np.int64).tolist():
+def spliced_losses(model: Model, suite: Suite, text: Text, rows: int) -> pd.DataFrame:
+    """Mean loss over some rows, as it is and with one site at a time replaced, ``<bos>`` left alone.
+
+    Returns:
+        A row for each site, with columns ``loss`` (nothing replaced), ``spliced`` (the SAE's reconstruction) and ``zero``.
+    """
+    sites = [site for site in suite.sites if site.kind != "transcoder"]
+    totals = pd.DataFrame(0.0, index=sites, columns=["loss", "spliced", "zero"])
+    size = 0
+    for row in tqdm(text.rows.ids[:rows].astype(np.int64).tolist(), desc="loss recovered"):
         tokens = tokens_of(model.tokenizer, row)
-        x = trace(model, [tokens], [site]).activations[site][0]
-        logits = trace(model, [tokens], edits=[Patch(site, replace(x))]).logits[0, :-1]
-        ids = torch.tensor(row)[1:]
-        scored = ids != EOS
-        loss = -logits.log_softmax(-1).gather(1, ids[:, None])[:, 0]
-        total, size = total + float(loss[scored].sum()), size + int(scored.sum())
-    return total / size
+        read = trace(model, [tokens], sites)
+        size += int((torch.tensor(row)[1:] != EOS).sum())
+        totals["loss"] += _loss(read.logits[0], row)
+        for site in sites:
+            x = read.activations[site][0]
+            for name, put in (("spliced", suite.sae_at(site).reconstruct(x)), ("zero", torch.zeros_like(x))):
+                logits = trace(model, [tokens], edits=[Patch(site, put)]).logits[0]
+                totals.loc[site, name] += _loss(logits, row)
+    return totals / size
 
 
-def quality(model: Model, suite: Suite, text: Text, *, rows: int = 24) -> pd.DataFrame:
+def _loss(logits: Tensor, row: list[int]) -> float:
+    """Summed loss over the tokens of a row that are scored."""
+    ids = torch.tensor(row)[1:]
+    losses = -logits[:-1].log_softmax(-1).gather(1, ids[:, None])[:, 0]
+    return float(losses[ids != EOS].sum())
+
+
+def quality(model: Model, suite: Suite, text: Text, *, rows: int = 16) -> pd.DataFrame:
     """L0, FVU, loss recovered and dead features of each SAE.
 
     Loss recovered is ``(loss with zero - loss with the SAE) / (loss with zero - loss)``: 1 if splicing the reconstruction in
     costs nothing, 0 if it is as bad as removing the activation.
     """
+    losses = spliced_losses(model, suite, text, rows)
     table = []
     for site in tqdm(suite.sites, desc="SAE quality"):
         sae = suite.sae_at(site)
         read = text.read(model, sorted({site, site.writes_at}))
-        x, y = read[site], read[site.writes_at]
-        f = sae.encode(x)
+        f = sae.encode(read[site])
         row = {
             "layer": site.layer,
             "kind": site.kind,
             "l0": float((f > 0).float().sum(-1).mean()),
-            "fvu": fvu(y, sae.decode(f)),
+            "fvu": fvu(read[site.writes_at], sae.decode(f)),
             "dead": float((~(f > 0).any(0)).float().mean()),
         }
-        if site.kind != "transcoder":
-            clean = spliced_loss(model, text, site, lambda a: a, rows)
-            spliced = spliced_loss(model, text, site, sae.reconstruct, rows)
-            zero = spliced_loss(model, text, site, torch.zeros_like, rows)
+        if site in losses.index:
+            clean, spliced, zero = losses.loc[site]
             row |= {"loss": clean, "spliced": spliced, "recovered": (zero - spliced) / (zero - clean)}
         table.append(row)
     return pd.DataFrame(table)
@@ -146,8 +159,8 @@ class Concepts:
     """A row for each concept."""
     best: dict[str, list[Found]]
     """The best feature of each persistent concept at each residual site, best first."""
-    labels: dict[str, dict[str, str]]
-    """``{"res/3": {"231": "language:de"}}``: features that a concept describes well."""
+    labels: dict[str, dict[str, dict[str, Any]]]
+    """``{"res/3": {"231": {"label": "language:de", "score": 0.99}}}``: features that a concept describes well."""
 
 
 def concepts(model: Model, suite: Suite, text: Text) -> Concepts:
@@ -180,7 +193,10 @@ def concepts(model: Model, suite: Suite, text: Text) -> Concepts:
     rows = [_row(one, chance.best[c], probes.get(c, {})) for c, one in found.best.items()]
     ranked = {c: sorted(ones, key=lambda one: -one.chosen) for c, ones in by_site.items()}
     table = pd.DataFrame(rows).sort_values(["persistent", "score"], ascending=False)
-    plain = {site: {str(i): text for i, (_, text) in found.items()} for site, found in names.items()}
+    plain = {
+        site: {str(i): {"label": text, "score": round(score, 3)} for i, (score, text) in sorted(own.items())}
+        for site, own in names.items()
+    }
     return Concepts(table.reset_index(drop=True), ranked, plain)
 
 

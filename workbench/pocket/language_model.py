@@ -52,7 +52,7 @@ def config(vocabulary: int) -> Gemma2Config:
 class Recipe:
     """Hyper-parameters of one training run."""
 
-    tokens: int = 7_600_000
+    tokens: int = 6_000_000
     """Training tokens, padding never among them."""
     batch: int = 16
     """Rows of `CONTEXT` tokens a step."""

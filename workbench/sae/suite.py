@@ -2,7 +2,7 @@
 
     res/layer_3/width_1k/average_l0_18/params.npz     Gemma Scope's layout, one folder a kind
     calibration.safetensors                            per SAE: density, typical maximum; per site: mean norm
-    labels.json                                        {"res/3": {"231": "language:de", ...}, ...}
+    labels.json                                        {"res/3": {"231": {"label": ..., "score": ...}}}
 
 SAEs are opened at first use and stay open. The last two files are optional: a suite without calibration can be read
 and can steer in raw units, and says so when asked for more.
@@ -13,8 +13,10 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -26,6 +28,17 @@ from workbench.sites import Kind, Site, check_kind
 
 PREFERRED_L0 = 100
 """Of several SAEs of one site the one whose L0 is nearest is opened: SAELens' rule for ``canonical``."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A feature and what it stands for."""
+
+    site: Site
+    index: int
+    label: str
+    score: float
+    """How well the label predicts the feature on held-out text: F1 for a label of tokens, AUROC for one of passages."""
 
 
 class Suite:
@@ -118,16 +131,18 @@ class Suite:
 
     def label(self, site: Site, index: int) -> str:
         """What the feature stands for, or an empty string where nobody knows."""
-        return self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), "")
+        return self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {}).get("label", "")
 
-    def find(self, text: str) -> list[tuple[Site, int, str]]:
-        """Features whose label contains `text`, as ``(site, index, label)`` in execution order."""
+    def find(self, text: str) -> list[Labelled]:
+        """Features whose label contains `text`, the surest label first."""
         found = []
         for key, labels in self._labels.items():
             kind, layer = key.split("/")
             site = Site(int(layer), check_kind(kind))
-            found += [(site, int(i), label) for i, label in labels.items() if text in label]
-        return sorted(found)
+            for index, entry in labels.items():
+                if text in entry["label"]:
+                    found.append(Labelled(site, int(index), entry["label"], entry["score"]))
+        return sorted(found, key=lambda one: (-one.score, one.site, one.index))
 
     def _opened(self, entry: Entry) -> SAE:
         with self._lock:
@@ -143,7 +158,7 @@ class Suite:
         return load_file(path) if path.exists() else {}
 
     @cached_property
-    def _labels(self) -> dict[str, dict[str, str]]:
+    def _labels(self) -> dict[str, dict[str, dict[str, Any]]]:
         path = self.root / "labels.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
