@@ -1,0 +1,91 @@
+"""The first notebook, opened in JupyterLab and used as a person would use it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from driver import Notebook
+from playwright.sync_api import Page, expect, sync_playwright
+from server import jupyterlab
+
+from tests import chromium
+
+NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_first_look.ipynb"
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
+SHOTS = os.environ.get("WORKBENCH_SCREENSHOTS")
+"""A folder for pictures to be looked at; none are taken without it."""
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module", params=["light", "dark"])
+def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    """The notebook, run from top to bottom."""
+    path = os.environ.get("WORKBENCH_CHROMIUM") or chromium.find()
+    if path is None:
+        pytest.fail(chromium.HELP)
+    root = tmp_path_factory.mktemp("notebooks")
+    shutil.copy(NOTEBOOK, root)
+    with (
+        jupyterlab(root, tmp_path_factory.mktemp("server"), theme=request.param) as server,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": 1280, "height": 1000})
+        page.set_default_timeout(30_000)
+        opened = Notebook(page, server.document(NOTEBOOK.name))
+        opened.run_all()
+        yield opened
+        _shoot(page, f"notebook-{request.param}")
+        browser.close()
+
+
+def _shoot(page: Page, name: str) -> None:
+    if not SHOTS:
+        return
+    for number, widget in enumerate(page.locator(".jp-OutputArea .wb-root").all()):
+        widget.scroll_into_view_if_needed()
+        widget.screenshot(path=f"{SHOTS}/{name}-{number}.png")
+    page.screenshot(path=f"{SHOTS}/{name}.png")
+
+
+def test_three_widgets_are_drawn(notebook: Notebook) -> None:
+    expect(notebook.page.locator(".jp-OutputArea .wb-root")).to_have_count(3)
+
+
+def test_click_in_the_heatmap_reaches_python(notebook: Notebook) -> None:
+    canvas = notebook.output("run.heatmap").locator("canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    canvas.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})
+    notebook.until("len(Out[[i for i in Out if type(Out[i]).__name__ == 'Heatmap'][0]].widget.selected) == 2")
+
+
+def test_slider_changes_the_text(notebook: Notebook) -> None:
+    page = notebook.page
+    output = notebook.output("lab.steering")
+    output.scroll_into_view_if_needed()
+    output.get_by_role("button", name="Run").click()
+    notebook.until("panel.widget.status.get('state') == 'done'", 60)
+    before = notebook.ask("panel.text")
+    assert notebook.ask("panel.text == ''.join(t['text'] for t in panel.widget.plain)") == "True"
+    slider = output.get_by_role("slider").first
+    slider.focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowRight")
+    notebook.until("panel.edits.edits[0].strength > 0 and panel.widget.status.get('state') == 'done'", 60)
+    after = notebook.ask("panel.text")
+    assert after != before
+    # What is on the screen is what Python holds.
+    shown = output.locator(".wb-column").first.inner_text()
+    words = after.strip("'\"").split()
+    assert words[-2] in shown
+
+
+def test_no_error_is_shown(notebook: Notebook) -> None:
+    assert notebook.ask("panel.widget.error") == "''"

@@ -1,0 +1,131 @@
+"""Sparse features, rankings, and a run that is saved and opened without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import RandomSuite
+
+from workbench.features import Features, logit_effects
+from workbench.models import Model
+from workbench.receipts import Receipt
+from workbench.runs import Run, open_run
+from workbench.sites import Site
+from workbench.tokens import tokenize
+from workbench.tracing import trace
+
+SITE = Site(1, "res")
+
+
+@pytest.fixture(scope="module")
+def run(model: Model, suite: RandomSuite) -> Run:
+    tokens = tokenize(model.tokenizer, "Grüße aus Wien 🙂")
+    read = trace(model, [tokens], list(suite.saes))
+    features = {
+        site: Features.encode(sae, site, tokens, read.activations[site][0])
+        for site, sae in suite.saes.items()
+    }
+    return Run(
+        model="loud",
+        tokens=tokens,
+        logits=read.logits[0],
+        activations={site: x[0] for site, x in read.activations.items()},
+        receipt=Receipt(()),
+        _features=features,
+        _labels={"res/1/3": "three"},
+    )
+
+
+def dense_by_hand(run: Run, suite: RandomSuite) -> torch.Tensor:
+    sae = suite.saes[SITE]
+    assert sae.threshold is not None
+    pre = run.activations[SITE] @ sae.W_enc + sae.b_enc
+    return torch.where(pre > sae.threshold, pre, torch.zeros_like(pre))
+
+
+def test_sparse_is_the_dense_encoding(run: Run, suite: RandomSuite) -> None:
+    expected = dense_by_hand(run, suite)
+    assert (expected > 0).any()
+    torch.testing.assert_close(run.features(1).dense(), expected)
+    torch.testing.assert_close(run.features(1).columns([5, 2]), expected[:, [5, 2]])
+
+
+@pytest.mark.parametrize("by", ["max", "sum", "count"])
+def test_top_ranks_by_measure_and_leaves_bos_out(run: Run, suite: RandomSuite, by: str) -> None:
+    scored = dense_by_hand(run, suite)[1:]
+    measure = {"max": scored.amax(0), "sum": scored.sum(0), "count": (scored > 0).float().sum(0)}[by]
+    top = run.features(1).top(7, by=by)  # pyright: ignore[reportArgumentType]
+    assert measure[top].tolist() == sorted(measure.tolist(), reverse=True)[:7]
+
+
+def test_a_feature_of_bos_alone_is_never_ranked(run: Run) -> None:
+    found = run.features(1)
+    only_bos = Features(
+        SITE, found.tokens, torch.tensor([0]), torch.tensor([9]), torch.tensor([1e6]), found.d_sae
+    )
+    assert only_bos.top(3) == []
+    assert only_bos.to_frame().empty
+
+
+def test_frame_is_strongest_first_within_a_position(run: Run) -> None:
+    frame = run.features(1).to_frame(lambda i: f"feature {i}")
+    assert list(frame.columns) == ["position", "token", "feature", "activation", "label"]
+    assert frame["position"].is_monotonic_increasing
+    assert (frame.groupby("position")["activation"].diff().dropna() <= 0).all()
+    assert frame["position"].min() == 1
+    assert (frame["label"] == "feature " + frame["feature"].astype(str)).all()
+
+
+def test_top_of_a_run_tells_where_each_peaks(run: Run, suite: RandomSuite) -> None:
+    dense = dense_by_hand(run, suite)
+    for row in run.top(1, k=5).itertuples():
+        column = dense[1:, row.feature]  # pyright: ignore[reportArgumentType]
+        assert row.activation == pytest.approx(float(column.max()), rel=1e-5)
+        assert row.position == int(column.argmax()) + 1
+        assert row.token == run.tokens.strings[int(column.argmax()) + 1]
+
+
+def test_saved_run_opens_without_a_model(run: Run, tmp_path: Path) -> None:
+    opened = open_run(run.save(tmp_path / "a.run"))
+    assert opened.tokens == run.tokens
+    assert opened.sites == run.sites
+    torch.testing.assert_close(opened.logits, run.logits)
+    for site in run.sites:
+        torch.testing.assert_close(
+            opened.features(site.layer, site.kind).dense(), run.features(site.layer, site.kind).dense()
+        )
+        torch.testing.assert_close(opened.activations[site], run.activations[site])
+    assert opened.label(SITE, 3) == "three"
+    assert opened.top(1, k=5).equals(run.top(1, k=5))
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a saved run"):
+        open_run(tmp_path / "other.safetensors")
+
+
+def test_errors_name_what_there_is(run: Run) -> None:
+    with pytest.raises(ValueError, match=r"layer 7 res is not in this run; it has embed, layer 0 att"):
+        run.activation(7)
+    with pytest.raises(ValueError, match="unknown kind of site 'resid'"):
+        run.activation(0, "resid")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="feature 99 does not exist at layer 1 res: 0 to 39"):
+        run.features(1).of(99)
+    with pytest.raises(ValueError, match="by must be one of"):
+        run.features(1).top(3, by="mean")  # pyright: ignore[reportArgumentType]
+
+
+def test_logit_effects_are_the_direct_path(model: Model) -> None:
+    """Adding a tiny direction to the last residual moves the logits along the effects, the norm's own change aside."""
+    module = model.module
+    direction = torch.randn(24, generator=torch.Generator().manual_seed(0))
+    effects = logit_effects(module, direction)
+    gain = 1 + module.model.norm.weight  # pyright: ignore
+    expected = module.lm_head.weight @ (gain * direction)  # pyright: ignore
+    torch.testing.assert_close(effects, expected.detach())
+    assert effects.std() > 0
