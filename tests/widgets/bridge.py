@@ -99,7 +99,7 @@ class Bridge:
         """Listeners and observers alive on the page; handlers and child nodes of this widget."""
         return self.page.evaluate("id => bridge.left(id)", widget.model_id)
 
-    def until(self, condition: Callable[[], object], *, seconds: float = 5.0) -> None:
+    def until(self, condition: Callable[[], object], *, seconds: float = 20.0) -> None:
         """Pump until a condition on Python objects holds.
 
         Raises:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import ipywidgets
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, Route, sync_playwright
 
+from tests import chromium
 from tests.widgets.bridge import Bridge
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -27,16 +25,13 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    path = os.environ.get("WORKBENCH_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    path = os.environ.get("WORKBENCH_CHROMIUM") or chromium.find()
     if path is None:
-        pytest.fail(
-            "No Chromium for the widget tests. Install one: `apt-get install chromium` (or "
-            "`brew install --cask chromium`), or set WORKBENCH_CHROMIUM to its path."
-        )
+        pytest.fail(chromium.HELP)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
+        started = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield started
+        started.close()
 
 
 @pytest.fixture
@@ -54,7 +49,7 @@ def context(browser: Browser) -> Iterator[BrowserContext]:
             route.abort()
 
     context = browser.new_context(viewport={"width": 1100, "height": 900})
-    context.set_default_timeout(5000)
+    context.set_default_timeout(30_000)
     context.route("**/*", guard)
     context.on("weberror", lambda error: problems.append(str(error.error)))
     yield context
@@ -69,21 +64,21 @@ def page(context: BrowserContext) -> Page:
 
 
 @pytest.fixture
-def bridge(page: Page, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bridge]:
-    yield Bridge(page, monkeypatch)
+def open_bridge(
+    context: BrowserContext, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Bridge]]:
+    """Opens a page of a given width and colour scheme, with a bridge into it."""
+
+    def open_page(*, width: int = 1100, dark: bool = False) -> Bridge:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        return Bridge(page, monkeypatch)
+
+    yield open_page
     ipywidgets.Widget.close_all()
 
 
 @pytest.fixture
-def make_bridge(
-    context: BrowserContext, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Any]:
-    """A function that opens a page of a given width."""
-    yield lambda width: Bridge(sized(context, width), monkeypatch)
-    ipywidgets.Widget.close_all()
-
-
-def sized(context: BrowserContext, width: int) -> Page:
-    page = context.new_page()
-    page.set_viewport_size({"width": width, "height": 900})
-    return page
+def bridge(open_bridge: Callable[..., Bridge]) -> Bridge:
+    return open_bridge()

@@ -14,7 +14,7 @@ import { MatrixPlot } from "./matrix.js";
 /** @typedef {import("./matrix.js").Cell} Cell */
 /** @typedef {{layer: number, kind: string, index: number, cosine: number, label?: string}} Site */
 
-const CHART = { height: 190, left: 46, right: 64, top: 14, bottom: 38 };
+const CHART = { height: 204, left: 46, right: 64, top: 30, bottom: 38 };
 /** Marker shapes around (0, 0). @type {Record<string, string>} */
 const MARKS = {
   res: "M0 -3.6A3.6 3.6 0 1 1 0 3.6A3.6 3.6 0 1 1 0 -3.6Z",
@@ -52,10 +52,10 @@ class EvolutionMap {
 
   makePlot() {
     return new MatrixPlot(this.frame, {
-      leftTitle: "layer · nearest feature",
+      leftTitle: "layer, feature",
       rightTitle: "cosine",
-      leftWidth: (width) => (width < 560 ? 128 : Math.round(Math.min(300, Math.max(210, width * 0.28)))),
-      rightWidth: 104,
+      leftWidth: (width) => (width < 560 ? 120 : Math.round(Math.min(300, Math.max(210, width * 0.28)))),
+      rightWidth: (width) => (width < 560 ? 76 : 104),
       left: (context, row, box, paint) => this.paintSite(context, row, box, paint),
       right: (context, row, box, paint) => this.paintCosine(context, row, box, paint),
     }, {
@@ -107,6 +107,9 @@ class EvolutionMap {
       tokens: data.tokens, rows: shown ? data.sites.length : 0, bottomUp: true, masked: data.masked,
       rules: data.rules, share: this.scale.share, value: (position, row) => this.value(position, row),
     });
+    if (data.origin >= 0 && data.origin < data.sites.length) {
+      this.plot.revealNext({ position: -1, row: data.origin });
+    }
     this.showSelection();
   }
 
@@ -125,7 +128,7 @@ class EvolutionMap {
     const [row, position] = this.model.get("selected") ?? [];
     const cell = position === undefined ? null : { position, row };
     const valid = cell && this.plot.exists(cell) ? cell : null;
-    if (valid && !this.plot.pointed) this.plot.reveal(valid);
+    if (valid && !this.plot.pointed) this.plot.revealNext(valid);
     this.plot.update({ selected: valid });
   }
 
@@ -208,7 +211,7 @@ class EvolutionMap {
     context.font = `12px ${paint.face}`;
     context.textAlign = "right";
     context.fillText(fixed(cosine, 2), box.x + 42, box.y);
-    const [from, length] = [box.x + 50, 46];
+    const [from, length] = [box.x + 50, box.width - 56];
     context.fillStyle = paint.line;
     context.fillRect(from, box.y - 0.5, length, 1);
     context.fillStyle = row === this.data.origin ? paint.accent : paint.faint;
@@ -236,8 +239,8 @@ class EvolutionMap {
     this.drawing.setAttribute("width", String(width));
     this.drawing.setAttribute("aria-label", `Line chart: ${this.chartTitle.textContent}`);
     const { left, right, top, bottom, height } = CHART;
-    const ticks = roundTicks(this.data.largest, 3);
-    const highest = Math.max(this.data.largest, ticks[ticks.length - 1]) || 1;
+    const ticks = roundTicks(this.data.largest, 4);
+    const highest = ticks[ticks.length - 1] || 1;
     const x = (/** @type {number} */ i) => left + ((i + 0.5) / sites.length) * (width - left - right);
     const y = (/** @type {number} */ v) => height - bottom - (Math.max(0, v) / highest) * (height - bottom - top);
     const parts = [...this.axisParts(x, y, ticks, width), ...this.seriesParts(x, y, position, width)];
@@ -264,16 +267,18 @@ class EvolutionMap {
       const inside = sites.flatMap((site, i) => (site.layer === layer ? [i] : []));
       if (k % every) return;
       const middle = (x(inside[0]) + x(inside[inside.length - 1])) / 2;
+      const edge = (x(inside[0]) + x(inside[0] - 1)) / 2;
+      if (k) parts.push(svg("line", { class: "wb-grid", x1: edge, x2: edge, y1: height - bottom, y2: height - bottom + 6 }));
       parts.push(svg("text", { x: middle, y: height - bottom + 16, "text-anchor": "middle", text: layer }));
     });
     parts.push(
       svg("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle", text: "layer" }),
-      svg("text", { x: 0, y: top - 4, text: this.model.get("unit") }),
+      svg("text", { x: 0, y: 11, text: this.model.get("unit") }),
     );
     if (origin >= 0 && origin < sites.length) {
       parts.push(
-        svg("line", { class: "wb-origin-line", x1: x(origin), x2: x(origin), y1: top - 2, y2: height - bottom }),
-        svg("text", { class: "wb-origin-text", x: x(origin), y: top - 5, "text-anchor": "middle", text: "origin" }),
+        svg("line", { class: "wb-origin-line", x1: x(origin), x2: x(origin), y1: top - 3, y2: height - bottom }),
+        svg("text", { class: "wb-origin-text", x: x(origin), y: top - 7, "text-anchor": "middle", text: "origin" }),
       );
     }
     const guide = this.plot.pointed?.row ?? -1;

@@ -49,7 +49,7 @@ class EvolutionMap(MatrixWidget):
         return checked_records("site", proposal["value"], needed, ["label"])
 
     def static_html(self) -> str:
-        """A table of the sites, last layer first as in the widget, each with its strongest token."""
+        """A table of the sites, last layer first as in the widget, with each one's peak."""
         rows = list(enumerate(zip(self.sites, self.peaks(), strict=True)))
         body = [
             [

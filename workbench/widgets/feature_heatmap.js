@@ -44,13 +44,13 @@ class FeatureHeatmap {
     return new MatrixPlot(this.frame, {
       leftTitle: "feature",
       rightTitle: "max",
-      leftWidth: (width) => Math.round(Math.min(250, Math.max(96, width * 0.27))),
-      rightWidth: 62,
+      leftWidth: (width) => Math.round(Math.min(250, Math.max(150, width * 0.27))),
+      rightWidth: () => 54,
       left: (context, row, box, paint) => this.paintFeature(context, row, box, paint),
       right: (context, row, box, paint) => {
         context.font = `12px ${paint.face}`;
         context.textAlign = "right";
-        context.fillText(fixed(this.data.rowMax[row], this.data.decimals), box.x + 50, box.y);
+        context.fillText(fixed(this.data.rowMax[row], this.data.decimals), box.x + 46, box.y);
       },
     }, {
       label: "Heatmap of feature activations. Arrow keys move, Enter selects, Escape clears.",
@@ -135,7 +135,7 @@ class FeatureHeatmap {
     const [position, row] = this.model.get("selected") ?? [];
     const cell = row === undefined ? null : { position, row };
     const valid = cell && this.plot.exists(cell) ? cell : null;
-    if (valid && !this.plot.pointed) this.plot.reveal(valid);
+    if (valid && !this.plot.pointed) this.plot.revealNext(valid);
     this.plot.update({ selected: valid });
   }
 
@@ -195,7 +195,7 @@ class FeatureHeatmap {
     if (!feature) return;
     const { ramp } = this.frame;
     const on = this.plot.pointed?.position ?? this.plot.matrix.selected?.position;
-    this.caption.replaceChildren("tokens coloured by feature",
+    this.caption.replaceChildren("tokens coloured by feature ",
       element("b", { text: `${feature.id}${feature.label ? ` · ${feature.label}` : ""}` }));
     for (const [position, node] of Array.from(this.strip.children).entries()) {
       const span = /** @type {HTMLElement} */ (node);
@@ -216,7 +216,7 @@ class FeatureHeatmap {
     this.frame.listen(this.strip, "pointerover", (event) => {
       const cell = cellOf(event);
       this.plot.point(cell);
-      if (cell) this.frame.card.place(event.target.getBoundingClientRect());
+      if (cell) this.frame.card.place(event.target.getBoundingClientRect(), "below");
     });
     this.frame.listen(this.strip, "pointerleave", () => this.plot.point(null));
     this.frame.listen(this.strip, "click", (event) => {

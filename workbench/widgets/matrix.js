@@ -52,17 +52,17 @@ import { axisToken, element, stepOf } from "./shared.js";
  * @property {string} leftTitle
  * @property {string} rightTitle
  * @property {(width: number) => number} leftWidth of the gutter in a plot of this width
- * @property {number} rightWidth
+ * @property {(width: number) => number} rightWidth
  * @property {(context: CanvasRenderingContext2D, row: number, box: RowBox, paint: Paint) => void} left
  * @property {(context: CanvasRenderingContext2D, row: number, box: RowBox, paint: Paint) => void} right
  */
 
 const ROW = 22;
-const CELL = { least: 17, most: 72 };
+const CELL = { least: 19, most: 72 };
 const FOOT = 34;
 const TILT = Math.PI / 4;
 const LONGEST_LABEL = 104;
-const TALLEST = 520;
+const TALLEST = 660;
 const LABEL_SIZE = 12;
 
 export class MatrixPlot {
@@ -86,8 +86,10 @@ export class MatrixPlot {
     this.labels = [];
     /** @type {Map<string, string>} */
     this.fitted = new Map();
-    this.size = { left: 0, head: 0, cell: CELL.least, width: 0, height: 0, tilted: false };
+    this.size = { left: 0, right: 0, head: 0, cell: CELL.least, width: 0, height: 0, tilted: false };
     this.frames = 0;
+    /** @type {Cell | null} */
+    this.toReveal = null;
     this.canvas = element("canvas", { "aria-hidden": "true" });
     this.sheet = element("div", { class: "wb-sheet" }, this.canvas);
     // Without the suppress mark JupyterLab takes the arrow keys to walk from cell to cell.
@@ -163,13 +165,19 @@ export class MatrixPlot {
     event.preventDefault();
   }
 
+  /** The same after the next drawing has measured: for new contents. @param {Cell | null} cell */
+  revealNext(cell) {
+    this.toReveal = cell;
+    this.frame.schedule();
+  }
+
   /** Scroll so that a cell is inside the visible part. @param {Cell} cell */
   reveal(cell) {
-    const { left, head, cell: wide, width, height } = this.size;
+    const { left, right, head, cell: wide, width, height } = this.size;
     const { scroller } = this;
     const x = cell.position * wide;
     const y = this.screenRow(cell.row) * ROW;
-    const roomX = width - left - this.gutters.rightWidth;
+    const roomX = width - left - right;
     const roomY = height - head - FOOT;
     if (cell.position >= 0) scroller.scrollLeft = Math.max(Math.min(scroller.scrollLeft, x), x + wide - roomX);
     if (cell.row >= 0) scroller.scrollTop = Math.max(Math.min(scroller.scrollTop, y), y + ROW - roomY);
@@ -194,7 +202,7 @@ export class MatrixPlot {
     const inColumns = x >= left && x < edge.right && position < tokens.length;
     const row = inRows ? this.screenRow(line) : -1;
     if (inRows && inColumns) return { position, row };
-    if (inRows && (x < left || x < edge.right + this.gutters.rightWidth)) return { position: -1, row };
+    if (inRows && (x < left || x < edge.right + this.size.right)) return { position: -1, row };
     return inColumns && (y < head || y >= edge.bottom) ? { position, row: -1 } : null;
   }
 
@@ -214,9 +222,9 @@ export class MatrixPlot {
 
   /** Right and lower edge of the cells on the canvas. */
   edges() {
-    const { left, head, cell, width, height } = this.size;
+    const { left, right, head, cell, width, height } = this.size;
     return {
-      right: Math.min(width - this.gutters.rightWidth, left + this.matrix.tokens.length * cell),
+      right: Math.min(width - right, left + this.matrix.tokens.length * cell),
       bottom: Math.min(height - FOOT, head + this.matrix.rows * ROW),
     };
   }
@@ -238,20 +246,21 @@ export class MatrixPlot {
     c.font = `${LABEL_SIZE}px ${paint.face}`;
     const available = scroller.clientWidth;
     const left = gutters.leftWidth(available);
-    const room = available - left - gutters.rightWidth;
+    const right = gutters.rightWidth(available);
+    const room = available - left - right;
     const count = Math.max(1, matrix.tokens.length);
     const cell = Math.floor(Math.min(CELL.most, Math.max(CELL.least, room / count)));
     // Long prompts are measured at their first tokens: the head must not jump while one scrolls.
     const widest = Math.min(LONGEST_LABEL, Math.max(0, ...this.labels.slice(0, 400).map((t) => c.measureText(t).width)));
     const tilted = widest + 10 > cell;
     const head = tilted ? Math.ceil((widest + 8) * Math.sin(TILT) + 16) : 30;
-    const whole = { width: left + count * cell + gutters.rightWidth, height: head + matrix.rows * ROW + FOOT };
+    const whole = { width: left + count * cell + right, height: head + matrix.rows * ROW + FOOT };
     scroller.style.height = `${Math.min(TALLEST, whole.height) + (scroller.offsetHeight - scroller.clientHeight)}px`;
     this.sheet.style.width = `${whole.width > available ? whole.width : available}px`;
     this.sheet.style.height = `${whole.height}px`;
     const width = scroller.clientWidth;
     const height = Math.min(TALLEST, whole.height);
-    this.size = { left, head, cell, width, height, tilted };
+    this.size = { left, right, head, cell, width, height, tilted };
     const ratio = window.devicePixelRatio || 1;
     const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
     if (canvas.width !== w || canvas.height !== h) {
@@ -266,6 +275,8 @@ export class MatrixPlot {
   draw() {
     const paint = this.paint();
     this.measure(paint);
+    if (this.toReveal) this.reveal(this.toReveal);
+    this.toReveal = null;
     const { context: c, canvas, size } = this;
     c.clearRect(0, 0, size.width, size.height);
     c.textBaseline = "middle";
@@ -374,7 +385,7 @@ export class MatrixPlot {
       const rule = matrix.rules.has(row) && line > 0;
       for (const side of /** @type {const} */ (["left", "right"])) {
         const x = side === "left" ? 0 : edge.right;
-        const width = side === "left" ? size.left : gutters.rightWidth;
+        const width = side === "left" ? size.left : size.right;
         if (rule) {
           c.fillStyle = paint.line;
           c.fillRect(x, Math.round(y - ROW / 2) - 0.5, width, 1);

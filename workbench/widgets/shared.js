@@ -107,7 +107,7 @@ export function exact(value) {
 }
 
 /**
- * About `count` round numbers that cover [0, largest].
+ * About `count` round steps from 0 to at least the largest value.
  * @param {number} largest
  * @param {number} count
  * @returns {number[]}
@@ -118,7 +118,7 @@ export function roundTicks(largest, count) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.999) ?? rough;
   const ticks = [];
-  for (let i = 0; i * step <= largest * 1.0001; i += 1) ticks.push(Number((i * step).toPrecision(6)));
+  for (let i = 0; (i - 1) * step < largest * 0.9999; i += 1) ticks.push(Number((i * step).toPrecision(6)));
   return ticks;
 }
 
@@ -509,8 +509,9 @@ export class Card {
   /**
    * @param {CardContent} content
    * @param {Box} anchor
+   * @param {"beside" | "below"} side where it goes if there is room
    */
-  show(content, anchor) {
+  show(content, anchor, side = "beside") {
     const { node } = this;
     node.replaceChildren(element("div", { class: "wb-card-title", text: content.title }));
     if (content.lead) node.append(element("div", { class: "wb-card-lead", text: content.lead }));
@@ -524,7 +525,7 @@ export class Card {
     if (content.bars?.length) node.append(this.bars(content.bars, content.barsTitle ?? ""));
     if (content.note) node.append(element("div", { class: "wb-card-note", text: content.note }));
     node.hidden = false;
-    this.place(anchor);
+    this.place(anchor, side);
   }
 
   /**
@@ -545,8 +546,12 @@ export class Card {
     return list;
   }
 
-  /** Right of the anchor, else left, else below or above: wherever it fits. @param {Box} anchor */
-  place(anchor) {
+  /**
+   * Right of the anchor, else left, else below or above: wherever it fits.
+   * @param {Box} anchor
+   * @param {"beside" | "below"} side
+   */
+  place(anchor, side = "beside") {
     const { node } = this;
     const gap = 10;
     const frame = this.root.getBoundingClientRect();
@@ -556,10 +561,10 @@ export class Card {
     const above = anchor.top - frame.top - gap - height;
     let x = right;
     let y = anchor.top - frame.top - 6;
-    if (right + width > frame.width) {
+    if (side === "below" || right + width > frame.width) {
       x = left;
-      if (left < 0) {
-        x = Math.min(Math.max(0, anchor.left - frame.left - width / 2), frame.width - width);
+      if (side === "below" || left < 0) {
+        x = Math.min(Math.max(0, anchor.left - frame.left - 12), frame.width - width);
         y = anchor.bottom - frame.top + gap;
         if (y + height > frame.height && above >= 0) y = above;
       }
@@ -577,6 +582,7 @@ export class Card {
 export function percent(share) {
   if (!Number.isFinite(share)) return "–";
   const value = 100 * share;
+  if (value === 0) return "0 %";
   if (value > 0 && value < 0.1) return "< 0.1 %";
   return `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;
 }

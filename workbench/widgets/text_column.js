@@ -121,7 +121,7 @@ export class TextColumn {
     const title = exactToken(token.text);
     const note = token.shift === undefined ? undefined : `shift: ${this.shiftUnit()}`;
     this.frame.card.show({ title, facts, bars, barsTitle: "most probable here", note },
-      this.spans[index].getBoundingClientRect());
+      this.spans[index].getBoundingClientRect(), "below");
     this.frame.live.textContent = [title, ...facts.map((f) => f.join(" "))].join(", ");
   }
 }
