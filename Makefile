@@ -49,7 +49,7 @@ test: $(VENV)/.test
 lint: $(VENV)/.test js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 js: .npm/.installed
 	.npm/node_modules/.bin/tsc --project tests/tsconfig.json

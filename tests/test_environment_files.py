@@ -15,7 +15,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DIRECT = {canonicalize_name(r.name): r for r in map(Requirement, PROJECT["dependencies"])}
+DIRECT: dict[str, Requirement] = {
+    canonicalize_name(r.name): r for r in map(Requirement, PROJECT["dependencies"])
+}
 EXTRAS = [
     Requirement(text) for lines in PROJECT["optional-dependencies"].values() for text in lines
 ]

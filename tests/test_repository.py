@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import workbench
+from workbench import widgets
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"binder", "notebooks", "tests", "workbench"}
@@ -53,6 +54,7 @@ REGISTRY = re.compile(
     )
 )
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+FRONT_END = ROOT / "workbench" / "widgets"
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for path in (ROOT / "workbench").rglob("*.py")
@@ -130,13 +132,23 @@ def test_notebooks_are_small() -> None:
     assert not [path.name for path in NOTEBOOKS if path.stat().st_size >= MB]
 
 
-@pytest.mark.parametrize("suffix", [".py", ".js", ".css"])
-def test_a_widget_is_three_files(suffix: str) -> None:
-    folder = ROOT / "workbench" / "widgets"
-    widgets = {path.stem for path in folder.glob("*.css")}
-    assert widgets
-    missing = {name for name in widgets if not (folder / f"{name}{suffix}").is_file()}
-    assert not missing
+def test_a_widget_is_three_files() -> None:
+    named = {getattr(widgets, name) for name in widgets.__all__}
+    classes = {v for v in named if inspect.isclass(v) and issubclass(v, widgets.Widget)}
+    modules = {cls.__module__.rpartition(".")[2] for cls in classes - {widgets.Widget}}
+    assert len(modules) == len(classes) - 1 >= 3
+    needed = {FRONT_END / f"{name}{end}" for name in modules for end in (".py", ".js", ".css")}
+    assert not {path.name for path in needed if not path.is_file()}
+
+
+def test_widgets_fetch_nothing_and_are_type_checked() -> None:
+    scripts = sorted(FRONT_END.glob("*.js"))
+    assert scripts
+    for path in scripts:
+        assert path.read_text(encoding="utf-8").startswith("// @ts-check\n"), path.name
+    for path in [*scripts, *FRONT_END.glob("*.css")]:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert not re.search(r"https?://|\bfetch\(|@import|\bimport\((?!"\./)|innerHTML", text), path.name
 
 
 def exported() -> list[tuple[str, str]]:
@@ -167,6 +179,7 @@ def test_every_public_name_exists_and_is_documented() -> None:
 def test_the_table_of_contents_is_complete() -> None:
     assert len(set(workbench.__all__)) == len(workbench.__all__)
     assert dir(workbench) == sorted(workbench.__all__)
+    assert set(workbench.__all__) == {"__version__", "doctor", *workbench._HOME}
     for name in workbench.__all__:
         assert getattr(workbench, name) is not None
 
