@@ -1,15 +1,18 @@
 """Evolution: the nearest relative of a feature at every layer and sub-layer.
 
-Two features of different SAEs are kin when they write the same direction into the residual stream. ``res``, ``mlp`` and
-transcoder decoders write there already. An ``att`` decoder row lives in the space of the head outputs, so it is first
-carried through ``W_O`` and the gain of the norm after attention, which is what the layer adds to the stream (up to the
-norm's division, a positive factor that a cosine does not see). Matching features across layers by the cosine of their
-decoders follows Laptev et al. 2025 ("Analyze feature flow to enhance interpretation and steering", arXiv 2502.03032).
+Two features of different SAEs are kin when they write the same direction into the residual stream.
+``res``, ``mlp`` and transcoder decoders write there already. An ``att`` decoder row lives in the
+space of the head outputs, so it is first carried through ``W_O`` and the gain of the norm after
+attention, which is what the layer adds to the stream (up to the norm's division, a positive factor
+that a cosine does not see). Matching features across layers by the cosine of their decoders follows
+Laptev et al. 2025 ("Analyze feature flow to enhance interpretation and steering", arXiv
+2502.03032).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
@@ -32,7 +35,7 @@ class Relative:
     """Cosine of the two written directions, -1 to 1."""
 
 
-def written_directions(module: nn.Module, site: Site, sae: SAE) -> Tensor:
+def written_directions(module: Any, site: Site, sae: SAE) -> Tensor:
     """What each feature writes into the residual stream ``(d_sae, d_model)``, of unit norm.
 
     Args:
@@ -42,15 +45,17 @@ def written_directions(module: nn.Module, site: Site, sae: SAE) -> Tensor:
     """
     directions = sae.W_dec.float()
     if site.kind == "att":
-        layer = module.model.layers[site.layer]  # pyright: ignore
+        layer = module.model.layers[site.layer]
         with torch.inference_mode():
             gain = 1.0 + layer.post_attention_layernorm.weight.float()
             directions = (directions @ layer.self_attn.o_proj.weight.float().T) * gain
     return nn.functional.normalize(directions, dim=-1)
 
 
-def relatives(module: nn.Module, suite: Suite, site: Site, index: int) -> list[Relative]:
-    """The nearest relative of a feature at every site of `suite`, in execution order; itself at its own site.
+def relatives(module: Any, suite: Suite, site: Site, index: int) -> list[Relative]:
+    """The nearest relative of a feature at every site of `suite`, in execution order.
+
+    At its own site that is the feature itself.
 
     Raises:
         ValueError: If the feature does not exist.

@@ -1,19 +1,20 @@
 """Sparse feature activations of one text at one site, and what a feature writes to the output.
 
-Of the thousands of features of an SAE a few dozen are active at a token, so only those are kept: three arrays
-``(active,)`` of positions, feature indices and values. ``<bos>`` and other masked positions are kept as data and left
-out of every ranking.
+Of the thousands of features of an SAE a few dozen are active at a token, so only those are kept:
+three arrays
+``(active,)`` of positions, feature indices and values. ``<bos>`` and other masked positions are
+kept as data and left out of every ranking.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.sae import SAE
 from workbench.sites import Site
@@ -67,7 +68,9 @@ class Features:
             ValueError: If the SAE has no such feature.
         """
         if not 0 <= index < self.d_sae:
-            raise ValueError(f"feature {index} does not exist at {self.site}: 0 to {self.d_sae - 1}")
+            raise ValueError(
+                f"feature {index} does not exist at {self.site}: 0 to {self.d_sae - 1}"
+            )
         out = torch.zeros(len(self.tokens))
         mine = self.indices == index
         out[self.positions[mine]] = self.values[mine]
@@ -113,7 +116,8 @@ class Features:
             label: Gives a feature's label.
 
         Returns:
-            Columns ``position, token, feature, activation, label``, strongest first within a position.
+            Columns ``position, token, feature, activation, label``, strongest first within a
+            position.
         """
         keep = self.scored
         frame = pd.DataFrame(
@@ -129,17 +133,18 @@ class Features:
         return frame.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True)
 
 
-def logit_effects(module: nn.Module, direction: Tensor) -> Tensor:
-    """What a direction of the residual stream adds to each logit, up to one positive factor ``(vocabulary,)``.
+def logit_effects(module: Any, direction: Tensor) -> Tensor:
+    """What a residual direction adds to each logit ``(vocabulary,)``, up to a positive factor.
 
-    The direct path only: through the gain of the final norm and the unembedding. The norm's division and the soft cap
-    depend on the rest of the stream and keep the order of the tokens, so they are left out.
+    The direct path only: through the gain of the final norm and the unembedding. The norm's
+    division and the soft cap depend on the rest of the stream and keep the order of the tokens, so
+    they are left out.
 
     Args:
         module: A `Gemma2ForCausalLM`.
         direction: ``(d_model,)``.
     """
-    norm, head = module.model.norm, module.lm_head  # pyright: ignore[reportAttributeAccessIssue]
+    norm, head = module.model.norm, module.lm_head
     with torch.inference_mode():
         gain = 1.0 + norm.weight.float()
         return head.weight.float() @ (direction.to(gain.device).float() * gain)

@@ -33,7 +33,7 @@ SHIPPED = {"pocket": "base", "pocket-it": "it"}
 """Name -> folder of the models that come with the package."""
 
 
-def open(  # noqa: A001 (`wb.open` is the name that users know)
+def open(
     name: str = "pocket",
     *,
     suite: str | Path | Suite | None = None,
@@ -43,7 +43,8 @@ def open(  # noqa: A001 (`wb.open` is the name that users know)
     """Open a model with its SAEs.
 
     Args:
-        name: ``"pocket"`` or ``"pocket-it"``, which are shipped, a hub id, or a local folder in Hugging Face's layout.
+        name: ``"pocket"`` or ``"pocket-it"``, which are shipped, a hub id, or a local folder in
+            Hugging Face's layout.
         suite: Folder of SAEs in Gemma Scope's layout; shipped with the shipped models.
         device: Such as ``"cuda"``; the CPU if left out.
         dtype: ``torch.float32`` if left out; bfloat16 works, float16 overflows.
@@ -72,9 +73,8 @@ class Lab:
     def __repr__(self) -> str:
         config = self._model.config
         suite = f", {len(self._suite.entries)} SAEs" if self._suite else ", no SAEs"
-        return (
-            f"<Lab {self._model.name}: {config.num_hidden_layers} layers of {config.hidden_size}{suite}>"
-        )
+        size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
+        return f"<Lab {self._model.name}: {size}{suite}>"
 
     @property
     def model(self) -> TransformersModel:
@@ -87,7 +87,7 @@ class Lab:
         return self._model
 
     @property
-    def tokenizer(self) -> Any:  # noqa: ANN401 (any transformers tokenizer)
+    def tokenizer(self) -> Any:
         """The model's tokenizer."""
         return self._model.tokenizer
 
@@ -99,7 +99,9 @@ class Lab:
             ValueError: If the lab was opened without any.
         """
         if self._suite is None:
-            raise ValueError("this lab has no SAEs: open it with wb.open(name, suite='folder of SAEs')")
+            raise ValueError(
+                "this lab has no SAEs: open it with wb.open(name, suite='folder of SAEs')"
+            )
         return self._suite
 
     @property
@@ -141,9 +143,7 @@ class Lab:
         """
         tokens = self.tokens(prompt)
         wanted = (self._suite.sites if self._suite else ()) if sites is None else tuple(sites)
-        traced = trace(
-            self._model, [tokens], wanted, edits=edits, source=self._suite, busy=busy
-        )
+        traced = trace(self._model, [tokens], wanted, edits=edits, source=self._suite, busy=busy)
         return Run(
             model=self._model.name,
             tokens=tokens,
@@ -185,7 +185,9 @@ class Lab:
         )[0]
 
     def generate_many(
-        self, prompts: Sequence[Prompt | Tokens], **options: Any  # noqa: ANN401 (those of `generate`)
+        self,
+        prompts: Sequence[Prompt | Tokens],
+        **options: Any,
     ) -> list[Generation]:
         """As `generate`, for several prompts in one batch; each gives what it would give alone."""
         return generate(
@@ -198,7 +200,9 @@ class Lab:
         Returns:
             Columns ``layer, kind, feature, label, score``.
         """
-        rows = [(f.site.layer, f.site.kind, f.index, f.label, f.score) for f in self.suite.find(label)]
+        rows = [
+            (f.site.layer, f.site.kind, f.index, f.label, f.score) for f in self.suite.find(label)
+        ]
         return pd.DataFrame(rows, columns=["layer", "kind", "feature", "label", "score"])
 
     def feature(self, label: str, kind: Kind = "res") -> tuple[int, int]:
@@ -212,8 +216,12 @@ class Lab:
         for one in found:
             if one.label == label and one.site.kind == kind:
                 return one.site.layer, one.index
-        near = get_close_matches(label, {f.label for f in found if f.site.kind == kind}, n=4, cutoff=0.3)
-        raise ValueError(f"no feature of kind {kind!r} is labelled {label!r}; near: {', '.join(near) or 'none'}")
+        near = get_close_matches(
+            label, {f.label for f in found if f.site.kind == kind}, n=4, cutoff=0.3
+        )
+        raise ValueError(
+            f"no feature of kind {kind!r} is labelled {label!r}; near: {', '.join(near) or 'none'}"
+        )
 
     def relatives(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
         """The nearest relative of a feature at every site; see `workbench.evolution`."""
@@ -222,7 +230,10 @@ class Lab:
         return relatives_frame(self.suite, found)
 
     def logit_effects(self, feature: tuple[int, int], *, k: int = 10) -> pd.DataFrame:
-        """The tokens that a residual feature makes more likely, most first; see `workbench.features.logit_effects`."""
+        """The tokens that a residual feature makes more likely, most first.
+
+        See `workbench.features.logit_effects`.
+        """
         direction = self.sae(layer=feature[0]).direction(feature[1])
         effects = logit_effects(self._model.module, direction)
         best = effects.topk(k)
@@ -233,8 +244,10 @@ class Lab:
             }
         )
 
-    def steering(self, prompt: str, features: Sequence[tuple[int, int]] = (), **options: Any) -> Any:  # noqa: ANN401
-        """Sliders beside steered and unsteered text, as a widget; see `workbench.panels.Steering`."""
-        from workbench.panels import Steering  # noqa: PLC0415 (a lab opens without widgets)
+    def steering(
+        self, prompt: str, features: Sequence[tuple[int, int]] = (), **options: Any
+    ) -> Any:
+        """Sliders beside steered and unsteered text; see `workbench.panels.Steering`."""
+        from workbench.panels import Steering
 
         return Steering(self, prompt, features, **options)

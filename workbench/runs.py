@@ -1,7 +1,7 @@
 """A run: one forward pass over one text, with everything that was read.
 
-A run keeps activations and computes features when they are asked for. Saved, it holds the features of every site, so a
-run recorded on a large machine opens anywhere, with no model and no SAE.
+A run keeps activations and computes features when they are asked for. Saved, it holds the features
+of every site, so a run recorded on a large machine opens anywhere, with no model and no SAE.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Run:
         return self._labels.get(f"{site.kind}/{site.layer}/{index}", "")
 
     def typical_maximum(self, site: Site, index: int) -> float | None:
-        """What the feature reaches in ordinary text when strongly present; None where nobody knows."""
+        """What the feature reaches when strongly present; None where nobody knows."""
         if self.suite is None or not self.suite.calibrated(site):
             return None
         maximum = float(self.suite.maxima(site)[index])
@@ -104,8 +104,9 @@ class Run:
         """Where the `k` features that are strongest on this text fire.
 
         Returns:
-            Columns ``feature, label, activation, token, position, mean, density``: each feature's maximum, where it is,
-            and its mean and share of tokens over the scored positions; strongest first.
+            Columns ``feature, label, activation, token, position, mean, density``: each feature's
+            maximum, where it is, and its mean and share of tokens over the scored positions;
+            strongest first.
         """
         features = self.features(layer, kind)
         rows = []
@@ -126,15 +127,15 @@ class Run:
         columns = ["feature", "label", "activation", "token", "position", "mean", "density"]
         return pd.DataFrame(rows, columns=columns)
 
-    def heatmap(self, layer: int, kind: Kind = "res", **options: Any) -> Any:  # noqa: ANN401 (a panel, loaded late)
+    def heatmap(self, layer: int, kind: Kind = "res", **options: Any) -> Any:
         """The tokens by features of a site, as a widget; see `workbench.panels.Heatmap`."""
-        from workbench.panels import Heatmap  # noqa: PLC0415 (a run opens without widgets)
+        from workbench.panels import Heatmap
 
         return Heatmap(self, layer, kind, **options)
 
-    def evolution(self, feature: tuple[int, int], kind: Kind = "res", **options: Any) -> Any:  # noqa: ANN401
-        """A feature and its relatives through the layers, as a widget; see `workbench.panels.Evolution`."""
-        from workbench.panels import Evolution  # noqa: PLC0415
+    def evolution(self, feature: tuple[int, int], kind: Kind = "res", **options: Any) -> Any:
+        """A feature through the layers, as a widget; see `workbench.panels.Evolution`."""
+        from workbench.panels import Evolution
 
         return Evolution(self, feature, kind, **options)
 
@@ -175,7 +176,6 @@ class Run:
         partial.replace(path)
         return path
 
-
     def _has(self) -> str:
         return "it has " + (", ".join(map(str, self.sites)) or "no site")
 
@@ -200,7 +200,10 @@ def open_run(path: str | Path) -> Run:
             activations[Site(int(rest[1]), check_kind(rest[0]))] = tensor
         elif what == "features" and rest[2] == "values":
             site = Site(int(rest[1]), check_kind(rest[0]))
-            parts = {p: tensors[f"features/{rest[0]}/{rest[1]}/{p}"] for p in ("positions", "indices", "values")}
+            parts = {
+                p: tensors[f"features/{rest[0]}/{rest[1]}/{p}"]
+                for p in ("positions", "indices", "values")
+            }
             d_sae = int(tensors[f"features/{rest[0]}/{rest[1]}/d_sae"])
             features[site] = Features(site, tokens, **parts, d_sae=d_sae)
     return Run(

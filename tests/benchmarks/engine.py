@@ -1,7 +1,7 @@
 """The engine against its limits, as ratios taken in one run.
 
-Each pair is timed in turn, A B A B, and the ratio is that of the medians, so that a machine whose speed drifts does not
-decide it. Run all benchmarks with ``make bench``.
+Each pair is timed in turn, A B A B, and the ratio is that of the medians, so that a machine whose
+speed drifts does not decide it. Run all benchmarks with ``make bench``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import torch
 from workbench.edits import Steer
 from workbench.lab import Lab
 from workbench.lab import open as open_lab
-from workbench.tokens import Tokens
 from workbench.tracing import LiveEdits, Step
 
 NEW = 48
@@ -30,7 +29,9 @@ TEXT = (
 )
 
 
-def paired(first: Callable[[], object], second: Callable[[], object], rounds: int = 7) -> tuple[float, float]:
+def paired(
+    first: Callable[[], object], second: Callable[[], object], rounds: int = 7
+) -> tuple[float, float]:
     """Median seconds of both, taken in turn after a warm-up."""
     times: tuple[list[float], list[float]] = ([], [])
     for round_number in range(rounds + 1):
@@ -62,7 +63,7 @@ def generation(lab: Lab, edits: int) -> float:
 
 
 def features(lab: Lab) -> float:
-    """Time for the features of a prompt at all sites over one forward pass and the encoder products."""
+    """Time for the features at all sites over one forward pass plus the encoder products."""
     tokens = lab.tokens(TEXT * 5)
     read = lab.run(tokens)
 
@@ -83,13 +84,14 @@ def features(lab: Lab) -> float:
 
 
 def slider(lab: Lab) -> float:
-    """Milliseconds from a changed strength to the first token that was drawn under it (median of 20 changes)."""
+    """Median milliseconds from a changed strength to the first token drawn under it."""
     live = LiveEdits([Steer((3, 0), 0.0, unit="raw")])
     waits: list[float] = []
     changed = [0.0]
 
     def stream(step: Step) -> None:
-        # The strength was replaced while the token before was on its way; this one was drawn under it.
+        # The strength was replaced while the token before was on its way; this one was drawn under
+        # it.
         if changed[0]:
             waits.append(time.perf_counter() - changed[0])
         live.replace(0, Steer((3, 0), float(step.index), unit="raw"))
@@ -105,7 +107,9 @@ def growth(lab: Lab, moves: int = 500) -> float:
 
     def run(count: int) -> None:
         for i in range(count):
-            lab.generate(tokens, edits=[Steer((3, 0), float(i % 9 + 1), unit="raw")], max_new_tokens=2)
+            lab.generate(
+                tokens, edits=[Steer((3, 0), float(i % 9 + 1), unit="raw")], max_new_tokens=2
+            )
 
     run(100)  # allocators and caches fill once
     gc.collect()
@@ -122,13 +126,18 @@ def resident() -> int:
 
 
 def imports() -> float:
-    """Time to import and open the workbench's own modules over importing torch, transformers and nnsight."""
+    """Time to import the workbench over importing torch, transformers and nnsight."""
 
     def run(code: str) -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
 
-    peers = "import torch, transformers, nnsight; transformers.AutoModelForCausalLM, nnsight.TransformersModel"
-    limit, ours = paired(lambda: run(peers), lambda: run("import workbench as wb; wb.Lab"), rounds=3)
+    peers = (
+        "import torch, transformers, nnsight; "
+        "transformers.AutoModelForCausalLM, nnsight.TransformersModel"
+    )
+    limit, ours = paired(
+        lambda: run(peers), lambda: run("import workbench as wb; wb.Lab"), rounds=3
+    )
     return ours / limit
 
 
@@ -152,14 +161,26 @@ def rows(lab: Lab) -> list[tuple[str, str, str]]:
     """``(what, measured, target)`` of every benchmark."""
     return [
         *(
-            (f"generation with {n} edits / model.generate, speed", f"{generation(lab, n):.2f}", ">= 0.95")
+            (
+                f"generation with {n} edits / model.generate, speed",
+                f"{generation(lab, n):.2f}",
+                ">= 0.95",
+            )
             for n in (0, 1, 20)
         ),
-        ("features at all sites / (forward + encoder products), time", f"{features(lab):.2f}", "<= 1.25"),
+        (
+            "features at all sites / (forward + encoder products), time",
+            f"{features(lab):.2f}",
+            "<= 1.25",
+        ),
         ("changed strength to first token under it", f"{slider(lab):.0f} ms", "< 100 ms"),
         ("stop to return", f"{stop_delay(lab):.0f} ms", "one token"),
         ("growth over 500 steered generations", f"{growth(lab):.1f} MB", "< 5 MB"),
-        ("import workbench / import torch + transformers + nnsight, time", f"{imports():.2f}", "1.0"),
+        (
+            "import workbench / import torch + transformers + nnsight, time",
+            f"{imports():.2f}",
+            "1.0",
+        ),
     ]
 
 

@@ -6,7 +6,8 @@ from playwright.sync_api import Locator, Page
 
 _KERNEL_IDLE = """() => {
   const panel = window.jupyterapp?.shell?.currentWidget;
-  return panel?.sessionContext?.session?.kernel?.status === 'idle' && panel.content.widgets.length > 0;
+  return panel?.sessionContext?.session?.kernel?.status === 'idle'
+    && panel.content.widgets.length > 0;
 }"""
 _CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
   .filter(c => c.model.type === 'code')
@@ -35,6 +36,7 @@ class Notebook:
     def run_all(self, seconds: float = 180) -> None:
         """Run every cell; fails at the first error, where JupyterLab stops without a word."""
         self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        cells: list = []
         for _ in range(int(seconds * 5)):
             cells = self.page.evaluate(_CELLS)
             errors = [error for _, error in cells if error]
@@ -58,5 +60,7 @@ class Notebook:
 
     def output(self, text: str) -> Locator:
         """The output area of the code cell whose source contains `text`."""
-        cell = self.page.locator(".jp-CodeCell").filter(has=self.page.locator(".jp-InputArea", has_text=text))
+        cell = self.page.locator(".jp-CodeCell").filter(
+            has=self.page.locator(".jp-InputArea", has_text=text)
+        )
         return cell.first.locator(".jp-OutputArea")

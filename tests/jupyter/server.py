@@ -87,7 +87,9 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float 
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"JupyterLab ended with {process.returncode}:\n{log.read_text()[-2000:]}")
+            raise RuntimeError(
+                f"JupyterLab ended with {process.returncode}:\n{log.read_text()[-2000:]}"
+            )
         with suppress(OSError), urllib.request.urlopen(url, timeout=2):
             return
         time.sleep(0.1)

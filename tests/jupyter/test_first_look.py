@@ -23,7 +23,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
-def notebook(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+def notebook(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Notebook]:
     """The notebook, run from top to bottom."""
     path = os.environ.get("WORKBENCH_CHROMIUM") or chromium.find()
     if path is None:
@@ -63,7 +65,9 @@ def test_click_in_the_heatmap_reaches_python(notebook: Notebook) -> None:
     box = canvas.bounding_box()
     assert box is not None
     canvas.click(position={"x": box["width"] * 0.6, "y": box["height"] * 0.5})
-    notebook.until("len(Out[[i for i in Out if type(Out[i]).__name__ == 'Heatmap'][0]].widget.selected) == 2")
+    notebook.until(
+        "len(Out[[i for i in Out if type(Out[i]).__name__ == 'Heatmap'][0]].widget.selected) == 2"
+    )
 
 
 def test_slider_changes_the_text(notebook: Notebook) -> None:
@@ -78,7 +82,9 @@ def test_slider_changes_the_text(notebook: Notebook) -> None:
     slider.focus()
     for _ in range(12):
         page.keyboard.press("ArrowRight")
-    notebook.until("panel.edits.edits[0].strength > 0 and panel.widget.status.get('state') == 'done'", 60)
+    notebook.until(
+        "panel.edits.edits[0].strength > 0 and panel.widget.status.get('state') == 'done'", 60
+    )
     after = notebook.ask("panel.text")
     assert after != before
     # What is on the screen is what Python holds.

@@ -32,7 +32,9 @@ def test_f1_is_scikit_learns() -> None:
     table = f1_table(torch.from_numpy(active), torch.from_numpy(labels))
     for i in range(5):
         for j in range(3):
-            assert float(table[i, j]) == pytest.approx(f1_score(labels[:, j], active[:, i]), abs=1e-6)
+            assert float(table[i, j]) == pytest.approx(
+                f1_score(labels[:, j], active[:, i]), abs=1e-6
+            )
 
 
 def test_auroc_is_scikit_learns_with_ties_and_left_out_windows() -> None:
@@ -48,7 +50,9 @@ def test_auroc_is_scikit_learns_with_ties_and_left_out_windows() -> None:
 
 
 def test_auroc_of_a_concept_without_examples_is_chance() -> None:
-    assert auroc_table(RNG.random((10, 2)), np.zeros((10, 1), bool), np.ones((10, 1), bool)).tolist() == [[0.5], [0.5]]
+    assert auroc_table(
+        RNG.random((10, 2)), np.zeros((10, 1), bool), np.ones((10, 1), bool)
+    ).tolist() == [[0.5], [0.5]]
 
 
 def test_search_reports_the_half_that_it_did_not_choose_on() -> None:
@@ -82,7 +86,9 @@ def test_windows_admit_only_stretches_with_one_value() -> None:
     labels[1, WINDOW // 2 : WINDOW + 1, 1] = True
     keep = np.ones(labels.shape[:2], bool)
     keep[:, 0] = False
-    rows = LabelledRows(np.zeros(keep.shape), labels, concepts, np.zeros(keep.shape), np.zeros(keep.shape))
+    rows = LabelledRows(
+        np.zeros(keep.shape), labels, concepts, np.zeros(keep.shape), np.zeros(keep.shape)
+    )
     activation = torch.arange(4 * WINDOW, dtype=torch.float32)[:, None]
     means, held, admitted, owner = windows(activation, rows, keep, concepts)
     assert means[:, 0].tolist() == [(2 * i * WINDOW + WINDOW - 1) / 2 for i in range(4)]

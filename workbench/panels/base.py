@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from workbench.widgets import Widget
 
+W = TypeVar("W", bound=Widget)
 
-class Panel:
+
+class Panel(Generic[W]):
     """A widget with the model calls behind it; displays as the widget."""
 
-    widget: Widget
+    widget: W
     """The widget. Its traits can be read and observed as usual."""
 
-    def _repr_mimebundle_(self, **options: Any) -> Any:  # noqa: ANN401 (IPython's own protocol)
+    def _repr_mimebundle_(self, **options: Any) -> Any:
         return self.widget._repr_mimebundle_(**options)
 
     def save_html(self, path: str | Path) -> Path:

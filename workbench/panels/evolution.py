@@ -11,7 +11,7 @@ from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import EvolutionMap
 
 
-class Evolution(Panel):
+class Evolution(Panel[EvolutionMap]):
     """How strongly the nearest relative of a feature fires at every layer and sub-layer."""
 
     def __init__(self, run: Run, feature: tuple[int, int], kind: Kind = "res") -> None:
@@ -23,10 +23,13 @@ class Evolution(Panel):
             kind: Kind of site of the feature.
 
         Raises:
-            ValueError: If the feature does not exist, or the run is a recording: finding relatives needs the SAEs.
+            ValueError: If the feature does not exist, or the run is a recording: finding relatives
+                needs the SAEs.
         """
         if run.suite is None or run.module is None:
-            raise ValueError("a recorded run has no SAEs to find relatives with: open the model and run again")
+            raise ValueError(
+                "a recorded run has no SAEs to find relatives with: open the model and run again"
+            )
         origin = Site(feature[0], check_kind(kind))
         read = set(run.sites)
         self.run = run
@@ -39,7 +42,9 @@ class Evolution(Panel):
         label = run.label(origin, feature[1])
         self.widget = EvolutionMap(
             title=f"Feature {feature[1]} of {origin} through the layers",
-            subtitle=f"{label}; nearest relative by decoder cosine" if label else "nearest relative by decoder cosine",
+            subtitle=f"{label}; nearest relative by decoder cosine"
+            if label
+            else "nearest relative by decoder cosine",
             sites=[self._row(r) for r in self.relatives],
             tokens=list(run.tokens.strings),
             values=values.float().numpy().tobytes(),

@@ -11,7 +11,7 @@ from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import FeatureHeatmap
 
 
-class Heatmap(Panel):
+class Heatmap(Panel[FeatureHeatmap]):
     """Which features of a site fire on which token of a run."""
 
     def __init__(

@@ -1,11 +1,11 @@
 """One background job at a time, the latest wins.
 
-A slider asks for a new text many times a second. Each request replaces the one that waits, asks the running one to stop,
-and starts as soon as it has. The model thus has one user, and what a user sees belongs to the last position of the
-slider.
+A slider asks for a new text many times a second. Each request replaces the one that waits, asks the
+running one to stop, and starts as soon as it has. The model thus has one user, and what a user sees
+belongs to the last position of the slider.
 
-``synchronous=True`` runs a job in the calling thread instead, for front ends that do not show updates from other
-threads (reported of Colab).
+``synchronous=True`` runs a job in the calling thread instead, for front ends that do not show
+updates from other threads (reported of Colab).
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ Job = Callable[[threading.Event], None]
 class LatestJob:
     """Runs the newest of the jobs it is given."""
 
-    def __init__(self, on_error: Callable[[BaseException], None], *, synchronous: bool = False) -> None:
+    def __init__(
+        self, on_error: Callable[[BaseException], None], *, synchronous: bool = False
+    ) -> None:
         """Make an idle runner.
 
         Args:
@@ -74,5 +76,5 @@ class LatestJob:
     def _guarded(self, job: Job, stop: threading.Event) -> None:
         try:
             job(stop)
-        except BaseException as error:  # noqa: BLE001 (shown to the user; a dead worker shows nothing)
+        except BaseException as error:
             self._on_error(error)

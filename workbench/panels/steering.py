@@ -1,8 +1,9 @@
 """Sliders that steer a text while it is written, beside its unsteered twin.
 
-A run writes the unsteered text first (once for each prompt and setting, then kept), and the steered one after it with
-the same seed. How far the edits moved each token is the Kullback-Leibler divergence from the unsteered distribution *after the same
-text*, so the steered text is read once more without edits when it is finished.
+A run writes the unsteered text first (once for each prompt and setting, then kept), and the steered
+one after it with the same seed. How far the edits moved each token is the Kullback-Leibler
+divergence from the unsteered distribution *after the same text*, so the steered text is read once
+more without edits when it is finished.
 """
 
 from __future__ import annotations
@@ -32,10 +33,8 @@ ALTERNATIVES = 3
 """Other tokens that are shown for each written one."""
 
 
-class Steering(Panel):
+class Steering(Panel[SteeringPanel]):
     """A slider for each feature; text streams beside its unsteered twin."""
-
-    widget: SteeringPanel
 
     def __init__(
         self,
@@ -67,15 +66,18 @@ class Steering(Panel):
             temperature: See `workbench.tracing.generate`.
             top_p: See there.
             seed: See there; the same for both texts.
-            synchronous: Write in the calling thread, for front ends that show no updates from others.
+            synchronous: Write in the calling thread, for front ends that show no updates from
+                others.
 
         Raises:
             ValueError: If there is no feature, or one does not exist.
         """
         if not features:
-            raise ValueError("name at least one feature to steer, such as features=[(5, 231)]; lab.find helps")
+            raise ValueError(
+                "name at least one feature to steer, such as features=[(5, 231)]; lab.find helps"
+            )
         self.lab = lab
-        self.edits = LiveEdits([Steer(tuple(f), strength, kind=kind) for f in features])
+        self.edits = LiveEdits([Steer((f[0], f[1]), strength, kind=kind) for f in features])
         self._muted = [False] * len(features)
         self._options = {
             "max_new_tokens": max_new_tokens,
@@ -190,7 +192,7 @@ class Steering(Panel):
         return [isinstance(e, Steer) and e.strength != 0 for e in self.edits.edits]
 
     def _shade(self, steered: Generation, stream: _Stream) -> None:
-        """Write into each token how far the edits moved its distribution, and its probability without them."""
+        """Note for each token how far the edits moved it, and its probability without them."""
         if not stream.logits:
             return
         whole = Tokens(
@@ -212,14 +214,16 @@ class Steering(Panel):
         lines = []
         for edit, act in zip(self.edits.edits, steered.receipt.acts, strict=True):
             assert isinstance(edit, Steer)
-            name = f"feature {edit.index} of {edit.site} at {edit.strength:+g} x its typical maximum"
+            name = (
+                f"feature {edit.index} of {edit.site} at {edit.strength:+g} x its typical maximum"
+            )
             idle = " (slider at 0 or muted)" if edit.strength == 0 else ""
             lines.append(f"{name}: {act}{idle}")
         return lines
 
     def _update_code(self) -> None:
         edits = ", ".join(
-            f"wb.Steer({e.feature}, {e.strength:g}{'' if e.kind == 'res' else f', kind={e.kind!r}'})"
+            f"wb.Steer({e.feature}, {e.strength:g}, kind={e.kind!r})"
             for e in self.edits.edits
             if isinstance(e, Steer) and e.strength
         )

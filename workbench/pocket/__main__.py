@@ -1,4 +1,7 @@
-"""``python -m workbench.pocket build | evaluate | write``: rebuild the shipped model, score it, or read its corpus."""
+"""``python -m workbench.pocket build | evaluate | write``.
+
+Rebuild the shipped model, score it, or read its corpus.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,16 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one of the commands; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m workbench.pocket", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    build = commands.add_parser("build", help="rebuild everything from seeds; goes on where it stopped")
-    build.add_argument("--work", type=Path, default=Path(".pocket-build"), help="folder for intermediate results")
+    build = commands.add_parser(
+        "build", help="rebuild everything from seeds; goes on where it stopped"
+    )
+    build.add_argument(
+        "--work", type=Path, default=Path(".pocket-build"), help="folder for intermediate results"
+    )
     build.add_argument("--to", type=Path, default=weights(), help="folder of the shipped files")
-    evaluate = commands.add_parser("evaluate", help="score the shipped files on fresh held-out text")
+    evaluate = commands.add_parser(
+        "evaluate", help="score the shipped files on fresh held-out text"
+    )
     evaluate.add_argument("--rows", type=int, default=400, help="rows of 256 tokens")
     write = commands.add_parser("write", help="print documents of the corpus")
     write.add_argument("--seed", type=int, default=0)
@@ -29,15 +38,15 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _build(options: argparse.Namespace) -> None:
-    from workbench.pocket.build import Build  # noqa: PLC0415 (torch loads only when it is used)
+    from workbench.pocket.build import Build
 
     Build(options.work).ship(options.to)
     _print_tables(options.to)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from workbench.lab import open as open_lab  # noqa: PLC0415
-    from workbench.pocket import evaluate  # noqa: PLC0415
+    from workbench.lab import open as open_lab
+    from workbench.pocket import evaluate
 
     lab = open_lab("pocket")
     text = evaluate.Text.of(lab.tokenizer, options.rows)
@@ -54,7 +63,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _write(options: argparse.Namespace) -> None:
-    from workbench.pocket.corpus import document  # noqa: PLC0415
+    from workbench.pocket.corpus import document
 
     for index in range(options.count):
         found = document(options.seed, index)

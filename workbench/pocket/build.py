@@ -1,14 +1,14 @@
-"""Rebuild pocket from seeds: tokenizer, rows, language model, chat-tuned model, SAEs, evaluation, manifest.
+"""Rebuild pocket from seeds: tokenizer, model, chat-tuned model, SAEs, evaluation, manifest.
 
-Each stage writes its result under the work folder and is left out when the result is there, so an interrupted build goes
-on where it stopped. The two trainings keep checkpoints of their own as well.
+Each stage writes its result under the work folder and is left out when the result is there, so an
+interrupted build goes on where it stopped. The two trainings keep checkpoints of their own as well.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -42,6 +42,8 @@ from workbench.training import TrainConfig
 TRAIN_SEED, TOKENIZER_SEED, CHAT_SEED, CALIBRATION_SEED = 1, 2, 3, 5
 CHAT_KINDS = ("chat",)
 SAE_KINDS = ("att", "mlp", "res")
+CHAT_RECIPE = Recipe(tokens=500_000, learning_rate=8e-4, exact=1.0, seed=1)
+PLAN = Plan(TrainConfig(d_sae=1024, steps=1100, batch_size=1024))
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ class Build:
     """Where intermediate results go; about 200 MB."""
     rows: int = 50_000
     """Rows of 256 tokens in the training corpus."""
-    recipe: Recipe = Recipe()
+    recipe: Recipe = field(default_factory=Recipe)
     """Training of the base model."""
-    chat_recipe: Recipe = Recipe(tokens=1_200_000, learning_rate=5e-4, exact=1.0, seed=1)
+    chat_recipe: Recipe = CHAT_RECIPE
     """Tuning on chats."""
-    plan: Plan = Plan(TrainConfig(d_sae=1024, steps=3000, batch_size=1024))
+    plan: Plan = PLAN
     """Training of the SAEs."""
 
     @cached_property
@@ -72,7 +74,9 @@ class Build:
         """``(row, pos)`` of the training corpus."""
         return self._rows("rows.npy", TRAIN_SEED, self.rows)
 
-    def _rows(self, name: str, seed: int, count: int, kinds: tuple[str, ...] | None = None) -> np.ndarray:
+    def _rows(
+        self, name: str, seed: int, count: int, kinds: tuple[str, ...] | None = None
+    ) -> np.ndarray:
         path = self.work / name
         if not path.exists():
             chosen = {} if kinds is None else {"kinds": kinds}
@@ -95,7 +99,10 @@ class Build:
         if not (folder / "model.safetensors").exists():
             rows = self._rows("chat.npy", CHAT_SEED, 2000, CHAT_KINDS)
             model = train(rows, self.chat_recipe, folder, start=self.base())
-            model.generation_config.eos_token_id = [1, self.tokenizer.convert_tokens_to_ids("<end_of_turn>")]
+            model.generation_config.eos_token_id = [
+                1,
+                self.tokenizer.convert_tokens_to_ids("<end_of_turn>"),
+            ]
             model.save_pretrained(folder)
         return _load(folder)
 
@@ -112,7 +119,9 @@ class Build:
         root = self.work / "sae"
         if not (root / "calibration.safetensors").exists():
             model = self._model(self.base(), "pocket")
-            saes = train_suite(model, self.training_rows(), self.sites, self.plan, self.work / "suite")
+            saes = train_suite(
+                model, self.training_rows(), self.sites, self.plan, self.work / "suite"
+            )
             rows = dataset.rows(self.tokenizer, CALIBRATION_SEED, 600)
             write_suite(saes, _calibration(model, saes, rows), root)
         return Suite(root, model="pocket")
@@ -143,7 +152,7 @@ class Build:
         staging = self.work / "shipped"
         shutil.rmtree(staging, ignore_errors=True)
         for name, module in (("base", self.base()), ("it", self.chat())):
-            module.to(torch.bfloat16).save_pretrained(staging / name)
+            module.bfloat16().save_pretrained(staging / name)
             self.tokenizer.save_pretrained(staging / name)
         shutil.copytree(self.work / "sae", staging / "sae")
         shutil.copytree(self.work / "evaluation", staging / "evaluation")
@@ -160,9 +169,17 @@ class Build:
             "training_rows": self.rows,
             "base": asdict(self.recipe),
             "it": asdict(self.chat_recipe),
-            "saes": {"config": self.plan.config.to_dict(), "block": self.plan.block, "target_l0": TARGET_L0},
-            "versions": {name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")},
-            "summary": evaluate.summary(tables["language"], tables["saes"], tables["concepts"], tables["steering"]),
+            "saes": {
+                "config": self.plan.config.to_dict(),
+                "block": self.plan.block,
+                "target_l0": TARGET_L0,
+            },
+            "versions": {
+                name: version(name) for name in ("torch", "transformers", "tokenizers", "numpy")
+            },
+            "summary": evaluate.summary(
+                tables["language"], tables["saes"], tables["concepts"], tables["steering"]
+            ),
             "files": hashes(staging),
         }
         _write_json(staging / NAME, manifest)
@@ -183,5 +200,7 @@ def _write_json(path: Path, value: object) -> None:
 
 def _load(folder: Path) -> Gemma2ForCausalLM:
     """The model as it is shipped: rounded to bfloat16, computed in float32."""
-    module = Gemma2ForCausalLM.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32)
-    return module.to(torch.bfloat16).to(torch.float32).eval()
+    module = Gemma2ForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    )
+    return module.bfloat16().float().eval()

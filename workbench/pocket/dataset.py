@@ -1,7 +1,7 @@
 """From documents to rows of tokens, with the concepts and the information of every token.
 
-A row is ``<bos>``, then documents separated by ``<eos>``, cut at the context length. Every row starts with a new
-document, so a prompt looks like the start of a row.
+A row is ``<bos>``, then documents separated by ``<eos>``, cut at the context length. Every row
+starts with a new document, so a prompt looks like the start of a row.
 """
 
 from __future__ import annotations
@@ -66,10 +66,13 @@ def _encoded_ids(
             yield encoding.ids
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, document: Document) -> tuple[list[int], list[frozenset[str]], list[float]]:
+def encode(
+    tokenizer: PreTrainedTokenizerFast, document: Document
+) -> tuple[list[int], list[frozenset[str]], list[float]]:
     """Ids, concepts and information of each token of one document.
 
-    A token takes the concepts of the piece in which it ends. A piece's information goes to its first token.
+    A token takes the concepts of the piece in which it ends. A piece's information goes to its
+    first token.
     """
     encoding = tokenizer.backend_tokenizer.encode(document.text, add_special_tokens=False)
     ends = [end for _, end, _ in document.spans()]
@@ -89,7 +92,7 @@ def labelled_rows(
     concepts: tuple[str, ...],
     kinds: tuple[str, ...] = tuple(KINDS),
 ) -> LabelledRows:
-    """As `rows`, with labels for `concepts`. Row for row the same tokens as `rows` gives for the seed."""
+    """As `rows`, and row for row the same tokens, with labels for `concepts`."""
     index = {name: i for i, name in enumerate(concepts)}
     ids = np.full((count, CONTEXT), EOS, np.uint16)
     labels = np.zeros((count, CONTEXT, len(concepts)), bool)

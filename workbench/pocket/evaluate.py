@@ -3,7 +3,8 @@
 1. Language: loss against the generator's entropy.
 2. SAEs: L0, FVU, loss recovered, dead features.
 3. Concepts: the best feature of each, beside shuffled labels and sparse probes.
-4. Steering: the best feature, the mean difference and a random direction for each persistent concept.
+4. Steering: the best feature, the mean difference and a random direction for each persistent
+   concept.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Text:
     """``(row, pos)`` positions that are scored."""
 
     @classmethod
-    def of(cls, tokenizer: Any, count: int, seed: int = SEED) -> Text:  # noqa: ANN401 (any tokenizer)
+    def of(cls, tokenizer: Any, count: int, seed: int = SEED) -> Text:
         """`count` held-out rows."""
         rows = labelled_rows(tokenizer, seed, count, CONCEPTS)
         keep = rows.ids != EOS
@@ -76,7 +77,7 @@ class Text:
 
 
 def language(model: Model, text: Text) -> pd.DataFrame:
-    """Next-token loss and the generator's entropy, in nats a token, overall and by kind of document."""
+    """Next-token loss and the generator's entropy in nats, overall and by kind of document."""
     losses = []
     for start in range(0, len(text.rows.ids), BLOCK):
         ids = text.rows.ids[start : start + BLOCK].astype(np.int64)
@@ -91,16 +92,19 @@ def language(model: Model, text: Text) -> pd.DataFrame:
             "entropy": text.rows.nats[:, 1:][keep],
         }
     )
-    table = frame.groupby("kind").agg(tokens=("loss", "size"), loss=("loss", "mean"), entropy=("entropy", "mean"))
+    table = frame.groupby("kind").agg(
+        tokens=("loss", "size"), loss=("loss", "mean"), entropy=("entropy", "mean")
+    )
     table.loc["all"] = [len(frame), frame["loss"].mean(), frame["entropy"].mean()]
     return table.reset_index()
 
 
 def spliced_losses(model: Model, suite: Suite, text: Text, rows: int) -> pd.DataFrame:
-    """Mean loss over some rows, as it is and with one site at a time replaced, ``<bos>`` left alone.
+    """Mean loss over some rows with one site at a time replaced, ``<bos>`` left alone.
 
     Returns:
-        A row for each site, with columns ``loss`` (nothing replaced), ``spliced`` (the SAE's reconstruction) and ``zero``.
+        A row for each site, with columns ``loss`` (nothing replaced), ``spliced`` (the SAE's
+        reconstruction) and ``zero``.
     """
     sites = [site for site in suite.sites if site.kind != "transcoder"]
     totals = pd.DataFrame(0.0, index=sites, columns=["loss", "spliced", "zero"])
@@ -112,7 +116,10 @@ def spliced_losses(model: Model, suite: Suite, text: Text, rows: int) -> pd.Data
         totals["loss"] += _loss(read.logits[0], row)
         for site in sites:
             x = read.activations[site][0]
-            for name, put in (("spliced", suite.sae_at(site).reconstruct(x)), ("zero", torch.zeros_like(x))):
+            for name, put in (
+                ("spliced", suite.sae_at(site).reconstruct(x)),
+                ("zero", torch.zeros_like(x)),
+            ):
                 logits = trace(model, [tokens], edits=[Patch(site, put)]).logits[0]
                 totals.loc[site, name] += _loss(logits, row)
     return totals / size
@@ -128,8 +135,8 @@ def _loss(logits: Tensor, row: list[int]) -> float:
 def quality(model: Model, suite: Suite, text: Text, *, rows: int = 16) -> pd.DataFrame:
     """L0, FVU, loss recovered and dead features of each SAE.
 
-    Loss recovered is ``(loss with zero - loss with the SAE) / (loss with zero - loss)``: 1 if splicing the reconstruction in
-    costs nothing, 0 if it is as bad as removing the activation.
+    Loss recovered is ``(loss with zero - loss with the SAE) / (loss with zero - loss)``: 1 if
+    splicing the reconstruction in costs nothing, 0 if it is as bad as removing the activation.
     """
     losses = spliced_losses(model, suite, text, rows)
     table = []
@@ -146,7 +153,11 @@ def quality(model: Model, suite: Suite, text: Text, *, rows: int = 16) -> pd.Dat
         }
         if site in losses.index:
             clean, spliced, zero = losses.loc[site]
-            row |= {"loss": clean, "spliced": spliced, "recovered": (zero - spliced) / (zero - clean)}
+            row |= {
+                "loss": clean,
+                "spliced": spliced,
+                "recovered": (zero - spliced) / (zero - clean),
+            }
         table.append(row)
     return pd.DataFrame(table)
 
@@ -160,7 +171,8 @@ class Concepts:
     best: dict[str, list[Found]]
     """The best feature of each persistent concept at each residual site, best first."""
     labels: dict[str, dict[str, dict[str, Any]]]
-    """``{"res/3": {"231": {"label": "language:de", "score": 0.99}}}``: features that a concept describes well."""
+    """``{"res/3": {"231": {"label": "language:de", "score": 0.99}}}``: features that a concept
+    describes well."""
 
 
 def concepts(model: Model, suite: Suite, text: Text) -> Concepts:
@@ -194,7 +206,10 @@ def concepts(model: Model, suite: Suite, text: Text) -> Concepts:
     ranked = {c: sorted(ones, key=lambda one: -one.chosen) for c, ones in by_site.items()}
     table = pd.DataFrame(rows).sort_values(["persistent", "score"], ascending=False)
     plain = {
-        site: {str(i): {"label": text, "score": round(score, 3)} for i, (score, text) in sorted(own.items())}
+        site: {
+            str(i): {"label": text, "score": round(score, 3)}
+            for i, (score, text) in sorted(own.items())
+        }
         for site, own in names.items()
     }
     return Concepts(table.reset_index(drop=True), ranked, plain)
@@ -209,9 +224,18 @@ def _name(names: dict, site: Site, here: Search) -> None:
             own[one.index] = (one.score, concept)
 
 
-def _probe(probes: dict, f: Tensor, labels: Tensor, halves: Halves, means: Any, held: Any, admitted: Any, first: Any) -> None:  # noqa: ANN401
+def _probe(
+    probes: dict,
+    f: Tensor,
+    labels: Tensor,
+    halves: Halves,
+    means: Any,
+    held: Any,
+    admitted: Any,
+    first: Any,
+) -> None:
     """Best sparse probe so far of each concept with 1 and 5 features, over residual sites."""
-    from sklearn.metrics import f1_score, roc_auc_score  # noqa: PLC0415 (needed for evaluation only)
+    from sklearn.metrics import f1_score, roc_auc_score
 
     def f1(truth: np.ndarray, probability: np.ndarray) -> float:
         return float(f1_score(truth, probability > 0.5))
@@ -230,7 +254,9 @@ def _probe(probes: dict, f: Tensor, labels: Tensor, halves: Halves, means: Any, 
                 truth = labels[sample, CONCEPTS.index(concept)].numpy()
                 args = (dense, truth, chosen, k, f1)
             truth, half = args[1], args[2]
-            enough = min(truth[half].sum(), (~truth[half]).sum(), truth[~half].sum(), (~truth[~half]).sum())
+            enough = min(
+                truth[half].sum(), (~truth[half]).sum(), truth[~half].sum(), (~truth[~half]).sum()
+            )
             if enough >= 5:
                 best[k] = max(best.get(k, 0.0), probe(*args))
 
@@ -249,8 +275,10 @@ def _row(one: Found, chance: Found, probes: dict[int, float]) -> dict[str, Any]:
     }
 
 
-def steering(model: Model, suite: Suite, text: Text, found: Concepts, *, prompts: int = 8) -> pd.DataFrame:
-    """The best feature of each persistent concept, its rivals, and whether each brings the concept in."""
+def steering(
+    model: Model, suite: Suite, text: Text, found: Concepts, *, prompts: int = 8
+) -> pd.DataFrame:
+    """The best feature of each persistent concept, and its rivals."""
     residual = [site for site in suite.sites if site.kind == "res"]
     sample = text.read(model, residual)
     labels = text.labels
@@ -261,21 +289,35 @@ def steering(model: Model, suite: Suite, text: Text, found: Concepts, *, prompts
         trying = steering_score.Bench.of(model, concept, beginnings[prompts:])
         features = [one for one in found.best[concept] if 1 <= one.site.layer <= 6][:3]
         candidates = [
-            (one.site, suite.sae_at(one.site).direction(one.index), suite.typical_maximum(one.site, one.index))
+            (
+                one.site,
+                suite.sae_at(one.site).direction(one.index),
+                suite.typical_maximum(one.site, one.index),
+            )
             for one in features
         ]
         feature = steering_score.choose(choosing, candidates)
         factor = concept.split(":")[0]
         columns = [i for i, c in enumerate(CONCEPTS) if c.startswith(f"{factor}:")]
         site = feature.site
-        vector = steering_score.mean_difference(sample[site], labels, CONCEPTS.index(concept), columns)
+        vector = steering_score.mean_difference(
+            sample[site], labels, CONCEPTS.index(concept), columns
+        )
         rival = steering_score.choose(choosing, [(site, vector, 1.0)], (1.0, 2.0, 3.5, 5.0))
         noise = torch.randn(len(vector), generator=torch.Generator().manual_seed(0))
         noise *= feature.direction.norm() / noise.norm()
         index = next(
-            one.index for one, c in zip(features, candidates, strict=True) if c[1] is feature.direction and one.site == site
+            one.index
+            for one, c in zip(features, candidates, strict=True)
+            if c[1] is feature.direction and one.site == site
         )
-        row = {"concept": concept, "layer": site.layer, "feature": index, "strength": feature.strength, "unsteered": trying.base.share}
+        row = {
+            "concept": concept,
+            "layer": site.layer,
+            "feature": index,
+            "strength": feature.strength,
+            "unsteered": trying.base.share,
+        }
         for name, outcome in (
             ("feature", trying.try_out(site, feature.direction, feature.size)),
             ("vector", trying.try_out(site, rival.direction, rival.size)),
@@ -290,13 +332,18 @@ def steering(model: Model, suite: Suite, text: Text, found: Concepts, *, prompts
     return pd.DataFrame(table)
 
 
-def summary(language_table: pd.DataFrame, sae_table: pd.DataFrame, concept_table: pd.DataFrame, steering_table: pd.DataFrame) -> dict[str, float]:
+def summary(
+    language_table: pd.DataFrame,
+    sae_table: pd.DataFrame,
+    concept_table: pd.DataFrame,
+    steering_table: Any,
+) -> dict[str, float]:
     """The few numbers that the README quotes."""
-    counted = concept_table[concept_table["support"] >= SUPPORT]
+    counted: Any = concept_table[concept_table["support"] >= SUPPORT]
     local = counted[~counted["persistent"]]
     persistent = counted[counted["persistent"]]
-    total = language_table.iloc[-1]
-    own = sae_table[sae_table["kind"] != "transcoder"]
+    total: Any = language_table.iloc[-1]
+    own: Any = sae_table[sae_table["kind"] != "transcoder"]
     return {
         "loss": float(total["loss"]),
         "entropy": float(total["entropy"]),

@@ -1,12 +1,14 @@
 """Train pocket's language model: a small, real `Gemma2ForCausalLM`, from scratch.
 
-Everything that makes Gemma 2 awkward is there: alternating sliding and global layers, soft caps on scores and
-logits, grouped-query attention, norms before and after each sub-layer, and an attention width
-(``n_heads * head_dim`` = 160) that differs from ``d_model`` (128), so that mixing the sites up fails.
+Everything that makes Gemma 2 awkward is there: alternating sliding and global layers, soft caps on
+scores and logits, grouped-query attention, norms before and after each sub-layer, and an attention
+width (``n_heads * head_dim`` = 160) that differs from ``d_model`` (128), so that mixing the sites
+up fails.
 
-Training runs in two parts. Most steps use a fast attention without the soft cap on the scores: at 50 the cap bends a
-score of 10 by 0.13, and small models hardly reach that. The last steps use the exact eager attention, so the weights
-that are shipped were settled under the function that will read them.
+Training runs in two parts. Most steps use a fast attention without the soft cap on the scores: at
+50 the cap bends a score of 10 by 0.13, and small models hardly reach that. The last steps use the
+exact eager attention, so the weights that are shipped were settled under the function that will
+read them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +44,6 @@ def config(vocabulary: int) -> Gemma2Config:
         query_pre_attn_scalar=40,
         max_position_embeddings=CONTEXT,
         sliding_window=WINDOW,
-        attn_implementation="eager",
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=2,
@@ -67,6 +69,7 @@ class Recipe:
 
     @property
     def steps(self) -> int:
+        """Optimiser steps."""
         return self.tokens // (self.batch * CONTEXT)
 
 
@@ -83,8 +86,8 @@ def uncapped_attention(
 ) -> tuple[torch.Tensor, None]:
     """Causal attention without the cap on the scores, ``(batch, head, pos, head_dim)`` in.
 
-    A sliding layer looks only at its own block of `sliding_window` positions and the one before, which holds all that
-    the window admits.
+    A sliding layer looks only at its own block of `sliding_window` positions and the one before,
+    which holds all that the window admits.
     """
     groups: int = module.num_key_value_groups  # pyright: ignore[reportAssignmentType]
     key, value = (tensor.repeat_interleave(groups, 1) for tensor in (key, value))
@@ -95,7 +98,8 @@ def uncapped_attention(
     blocks = (*query.shape[:2], length // width, width, query.shape[3])
     query, key, value = (tensor.reshape(blocks) for tensor in (query, key, value))
     key, value = (
-        torch.cat([F.pad(tensor, (0, 0, 0, 0, 1, 0))[:, :, :-1], tensor], 3) for tensor in (key, value)
+        torch.cat([F.pad(tensor, (0, 0, 0, 0, 1, 0))[:, :, :-1], tensor], 3)
+        for tensor in (key, value)
     )
     ahead = torch.arange(2 * width) - width
     here = torch.arange(width)[:, None]
@@ -114,7 +118,7 @@ def next_token_loss(model: Gemma2ForCausalLM, ids: torch.Tensor) -> torch.Tensor
     fast = model.config._attn_implementation == "uncapped"
     mask = {"full_attention": None, "sliding_attention": None} if fast else None
     hidden = model.model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-    cap = model.config.final_logit_softcapping
+    cap: Any = model.config.final_logit_softcapping
     logits = torch.tanh(model.lm_head(hidden[:, :-1]).flatten(0, 1) / cap) * cap
     return F.cross_entropy(logits, ids[:, 1:].flatten())
 
@@ -123,7 +127,10 @@ def make_optimizer(model: Gemma2ForCausalLM, recipe: Recipe) -> torch.optim.Opti
     """AdamW, with weight decay on the matrices inside the layers only."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": matrices, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
@@ -144,7 +151,7 @@ def train(
     vocabulary: int = 2048,
     checkpoint_seconds: float = 120,
 ) -> Gemma2ForCausalLM:
-    """Train on `rows` ``(row, CONTEXT)`` and return the model; resumes from `folder` when it holds a checkpoint.
+    """Train on `rows` ``(row, CONTEXT)``, from the checkpoint in `folder` if there is one.
 
     Args:
         rows: Token ids. Each epoch visits them in a new order fixed by the recipe's seed.

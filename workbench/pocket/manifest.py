@@ -1,7 +1,8 @@
 """The manifest of the shipped files: what they are, and that they are whole.
 
-``manifest.json`` lists every file with its SHA-256, next to the seeds, the hyper-parameters and the evaluation. Loading
-checks the hashes once a process, because a model that was cut short or exchanged gives wrong numbers without a word.
+``manifest.json`` lists every file with its SHA-256, next to the seeds, the hyper-parameters and the
+evaluation. Loading checks the hashes once a process, because a model that was cut short or
+exchanged gives wrong numbers without a word.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def read(root: Path | None = None) -> dict[str, Any]:
     path = (root or weights()) / NAME
     if not path.exists():
         raise ValueError(
-            f"pocket's files are missing ({path.name} not found): reinstall sae-workbench, or rebuild them "
-            "with `python -m workbench.pocket build`"
+            f"pocket's files are missing ({path.name} not found): reinstall sae-workbench, "
+            "or rebuild them with `python -m workbench.pocket build`"
         )
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -58,8 +59,8 @@ def _verify(root: Path) -> None:
             raise ValueError(f"pocket's file {name} is missing: reinstall sae-workbench")
         if _sha256(path) != wanted:
             raise ValueError(
-                f"pocket's file {name} is not the one that was shipped (its hash differs): reinstall "
-                "sae-workbench, or rebuild with `python -m workbench.pocket build`"
+                f"pocket's file {name} is not the one that was shipped (its hash differs): "
+                "reinstall sae-workbench, or rebuild with `python -m workbench.pocket build`"
             )
 
 

@@ -1,12 +1,14 @@
 """Score features against the truth.
 
-Local concepts: a feature predicts the label of a token by firing above a threshold. Feature and threshold are chosen on one
-half of the rows and F1 is reported on the other half.
+Local concepts: a feature predicts the label of a token by firing above a threshold. Feature and
+threshold are chosen on one half of the rows and F1 is reported on the other half.
 
-Persistent concepts: the mean activation over 16 tokens separates stretches that have the concept from stretches that have
-another value of the same factor. The feature is chosen by AUROC on one half and reported on the other half.
+Persistent concepts: the mean activation over 16 tokens separates stretches that have the concept
+from stretches that have another value of the same factor. The feature is chosen by AUROC on one
+half and reported on the other half.
 
-Both stand beside the same search over shuffled labels, which shows what the search alone can find by chance.
+Both stand beside the same search over shuffled labels, which shows what the search alone can find
+by chance.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Halves:
-    """Which positions belong to which half, ``(token,)`` each; separators and position 0 are in neither."""
+    """Which of the scored positions belong to which half, ``(token,)`` each."""
 
     first: Tensor
     second: Tensor
@@ -73,9 +75,10 @@ def f1_table(active: Tensor, labels: Tensor) -> Tensor:
 
 
 def auroc_table(scores: np.ndarray, labels: np.ndarray, admitted: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve of each feature for each label ``(feature, concept)``, ties counted half.
+    """Area under the ROC curve of each feature for each label ``(feature, concept)``.
 
-    By the rank-sum identity (Hanley and McNeil 1982): ``(R - n(n + 1)/2) / (n m)`` with ``R`` the ranks of the
+    Ties count half. By the rank-sum identity (Hanley and McNeil 1982): ``(R - n(n + 1)/2) / (n m)``
+    with ``R`` the ranks of the
     ``n`` positives among ``m`` negatives.
 
     Args:
@@ -87,7 +90,7 @@ def auroc_table(scores: np.ndarray, labels: np.ndarray, admitted: np.ndarray) ->
     for sets in _same_columns(admitted):
         rows = admitted[:, sets[0]]
         ranks = pd.DataFrame(scores[rows]).rank().to_numpy()
-        positive = labels[np.ix_(rows, sets)].astype(float)
+        positive = labels[rows][:, sets].astype(float)
         n = positive.sum(0)
         m = len(positive) - n
         sums = ranks.T @ positive
@@ -117,7 +120,8 @@ def windows(
         concepts: Persistent concepts.
 
     Returns:
-        Means ``(window, feature)``, labels and admitted ``(window, concept)``, and row of each window ``(window,)``.
+        Means ``(window, feature)``, labels and admitted ``(window, concept)``, and row of each
+        window ``(window,)``.
     """
     index = np.cumsum(keep.reshape(-1)).reshape(keep.shape) - 1
     columns = [rows.concepts.index(concept) for concept in concepts]
@@ -128,12 +132,14 @@ def windows(
             part = slice(start, start + WINDOW)
             if not keep[row, part].all():
                 continue
-            held = rows.labels[row, part][:, columns]
-            whole, none = held.all(0), ~held.any(0)
+            held: np.ndarray = rows.labels[row, part][:, columns]
+            whole, none = held.min(0), ~held.max(0)
             known = {f for f, w in zip(factor_of, whole, strict=True) if w}
             means.append(activation[index[row, start] : index[row, start] + WINDOW].mean(0).numpy())
             labels.append(whole)
-            admitted.append([(w or n) and f in known for w, n, f in zip(whole, none, factor_of, strict=True)])
+            admitted.append(
+                [(w or n) and f in known for w, n, f in zip(whole, none, factor_of, strict=True)]
+            )
             owner.append(row)
     return np.array(means), np.array(labels), np.array(admitted), np.array(owner)
 
@@ -151,7 +157,12 @@ class Search:
 
 
 def score_local(
-    search: Search, site: Site, activation: Tensor, labels: Tensor, halves: Halves, names: tuple[str, ...] = LOCAL
+    search: Search,
+    site: Site,
+    activation: Tensor,
+    labels: Tensor,
+    halves: Halves,
+    names: tuple[str, ...] = LOCAL,
 ) -> None:
     """Offer the best feature of `site` for each local concept.
 
@@ -165,7 +176,8 @@ def score_local(
     """
     peak = activation.max(0).values
     tables = [
-        f1_table(activation[halves.first] > peak * share, labels[halves.first]) for share in THRESHOLDS
+        f1_table(activation[halves.first] > peak * share, labels[halves.first])
+        for share in THRESHOLDS
     ]
     table = torch.stack(tables)
     for column, name in enumerate(names):
@@ -195,8 +207,9 @@ def score_persistent(
     first: np.ndarray,
     names: tuple[str, ...],
 ) -> None:
-    """Offer the best feature of `site` for each persistent concept; arguments as `windows` returns them.
+    """Offer the best feature of `site` for each persistent concept.
 
+    `means`, `labels` and `admitted` are as `windows` returns them.
     `first` ``(window,)`` says which windows choose.
     """
     table = auroc_table(means[first], labels[first], admitted[first])
@@ -221,12 +234,16 @@ def score_persistent(
 
 
 def probe(
-    activation: np.ndarray, labels: np.ndarray, first: np.ndarray, k: int, measure: Callable[..., float]
+    activation: np.ndarray,
+    labels: np.ndarray,
+    first: np.ndarray,
+    k: int,
+    measure: Callable[..., float],
 ) -> float:
     """Score of a logistic regression on the `k` features that differ most (sparse probing).
 
-    After Gurnee et al. 2023 (arXiv 2305.01610): features are ranked by the difference of their means, scaled by their
-    spread.
+    After Gurnee et al. 2023 (arXiv 2305.01610): features are ranked by the difference of their
+    means, scaled by their spread.
 
     Args:
         activation: ``(example, feature)``.
@@ -235,7 +252,7 @@ def probe(
         k: Number of features.
         measure: Takes truth and predicted probability.
     """
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 (needed for evaluation only)
+    from sklearn.linear_model import LogisticRegression
 
     x, y = activation[first], labels[first]
     gap = np.abs(x[y].mean(0) - x[~y].mean(0)) / (x.std(0) + 1e-6)

@@ -1,13 +1,14 @@
-"""Score steering where the truth is known: does a feature bring its concept into the text, and at what price?
+"""Score steering where the truth is known: does a feature bring its concept in, at what price?
 
-For each persistent concept, features and strengths are tried on some prompts, the best that keeps the text fluent is kept,
-and the table reports it on other prompts. Its rivals go through the same search: a difference-of-means vector (the mean
-activation of text with the concept less that of text without; Rimsky et al. 2024, arXiv 2312.06681) and, with the norm
-that won, a random direction.
+For each persistent concept, features and strengths are tried on some prompts, the best that keeps
+the text fluent is kept, and the table reports it on other prompts. Its rivals go through the same
+search: a difference-of-means vector (the mean activation of text with the concept less that of text
+without; Rimsky et al. 2024, arXiv 2312.06681) and, with the norm that won, a random direction.
 
-The share of a concept is that of its words among all words that betray any value of the same factor, as counted by
-`workbench.pocket.corpus.markers`. The price is the mean loss of the new tokens under the unsteered model, less that of
-the model's own unsteered text.
+The share of a concept is that of its words among all words that betray any value of the same
+factor, as counted by
+`workbench.pocket.corpus.markers`. The price is the mean loss of the new tokens under the unsteered
+model, less that of the model's own unsteered text.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ class Directions:
     """``(vector, d)`` each."""
 
     def sae_at(self, site: Site) -> SAE:
+        """An SAE whose decoder rows are the vectors."""
         rows = self.vectors[site]
         count, width = rows.shape
         return SAE(
@@ -57,10 +59,12 @@ class Directions:
             config=SAEConfig("", site.layer, site.kind, count, None, "", width, width, count),
         )
 
-    def typical_maximum(self, site: Site, index: int) -> float:  # noqa: ARG002 (the protocol's arguments)
+    def typical_maximum(self, site: Site, index: int) -> float:
+        """1, so that every unit is raw."""
         return 1.0
 
-    def mean_norm(self, site: Site) -> float:  # noqa: ARG002
+    def mean_norm(self, site: Site) -> float:
+        """1, so that every unit is raw."""
         return 1.0
 
 
@@ -129,8 +133,12 @@ def prompts_without(model: Model, concept: str, count: int, seed: int) -> list[T
     raise AssertionError("documents never end")
 
 
-def choose(bench: Bench, candidates: Sequence[tuple[Site, Tensor, float]], strengths: Sequence[float] = STRENGTHS) -> Choice:
-    """The candidate and strength with the highest share within the budget; if none is, the cheapest.
+def choose(
+    bench: Bench,
+    candidates: Sequence[tuple[Site, Tensor, float]],
+    strengths: Sequence[float] = STRENGTHS,
+) -> Choice:
+    """The candidate and strength with the highest share within the budget, or the cheapest.
 
     Args:
         bench: Prompts for choosing.
@@ -151,12 +159,14 @@ def choose(bench: Bench, candidates: Sequence[tuple[Site, Tensor, float]], stren
 
 
 def succeeds(outcome: Outcome, base: Outcome) -> bool:
-    """Fivefold or above 0.6, within the budget. An absent concept counts as one word in two hundred."""
+    """Fivefold or above 0.6, within the budget; an absent concept counts as one word in 200."""
     raised = outcome.share >= 5 * max(base.share, 0.005) or (outcome.share > 0.6 > base.share)
     return raised and outcome.price <= BUDGET
 
 
-def mean_difference(activation: Tensor, labels: Tensor, concept_column: int, factor_columns: Sequence[int]) -> Tensor:
+def mean_difference(
+    activation: Tensor, labels: Tensor, concept_column: int, factor_columns: Sequence[int]
+) -> Tensor:
     """Mean activation with the concept less that with another value of its factor ``(d,)``.
 
     Args:
@@ -171,7 +181,7 @@ def mean_difference(activation: Tensor, labels: Tensor, concept_column: int, fac
 
 
 def scorable() -> tuple[str, ...]:
-    """Concepts whose share in a text can be counted; the role of a speaker cannot, and ``normal`` is not a concept."""
+    """Concepts whose share in a text can be counted, which that of a speaker's role cannot."""
     return tuple(
         f"{factor}:{value}"
         for factor, values in FACTOR_VALUES.items()

@@ -1,8 +1,8 @@
 """Train pocket's SAEs: all sites from one stream of activations.
 
-The model reads a block of rows once (through `workbench.trace`, like any user), every site's activations are shuffled
-with the same order, and each trainer in turn works through the block while its weights are in the cache. Position 0 and
-separators are left out, as Gemma Scope does.
+The model reads a block of rows once (through `workbench.trace`, like any user), every site's
+activations are shuffled with the same order, and each trainer in turn works through the block while
+its weights are in the cache. Position 0 and separators are left out, as Gemma Scope does.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Plan:
 
 
 def activations(model: Model, rows: np.ndarray, sites: Sequence[Site]) -> dict[Site, Tensor]:
-    """Activations ``(token, d_in)`` of `rows` ``(row, pos)`` at `sites`, position 0 and separators left out."""
+    """Activations ``(token, d_in)`` of `rows` ``(row, pos)``, without ``<bos>`` and separators."""
     keep = torch.from_numpy(rows != EOS)
     keep[:, 0] = False
     prompts = [tokens_of(model.tokenizer, row) for row in rows.tolist()]
@@ -112,7 +112,9 @@ def _per_block(plan: Plan) -> int:
     return int(plan.block * 256 * 0.95) // plan.config.batch_size
 
 
-def _train_on(trainer: Trainer, block: dict[Site, Tensor], site: Site, plan: Plan) -> dict[str, float]:
+def _train_on(
+    trainer: Trainer, block: dict[Site, Tensor], site: Site, plan: Plan
+) -> dict[str, float]:
     x, y = block[site], block[site.writes_at] if trainer.is_transcoder else None
     measured: dict[str, float] = {}
     if trainer.step_count == 0:
@@ -127,7 +129,11 @@ def _train_on(trainer: Trainer, block: dict[Site, Tensor], site: Site, plan: Pla
 
 
 def _checkpoint(trainers: dict[Site, Trainer], folder: Path, done: int) -> None:
-    state = {f"{s.kind}/{s.layer}/{n}": t for s, trainer in trainers.items() for n, t in trainer.state_dict().items()}
+    state = {
+        f"{s.kind}/{s.layer}/{n}": t
+        for s, trainer in trainers.items()
+        for n, t in trainer.state_dict().items()
+    }
     partial = folder / "checkpoint.partial"
     save_file(state, partial, {"blocks": str(done)})
     partial.replace(folder / "checkpoint.safetensors")
@@ -141,7 +147,9 @@ def _resume(trainers: dict[Site, Trainer], folder: Path) -> int:
     state = load_file(path)
     for site, trainer in trainers.items():
         prefix = f"{site.kind}/{site.layer}/"
-        trainer.load_state_dict({n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)})
+        trainer.load_state_dict(
+            {n.removeprefix(prefix): t for n, t in state.items() if n.startswith(prefix)}
+        )
     return int((folder / "blocks.txt").read_text())
 
 
@@ -160,7 +168,7 @@ class Calibration:
 
 
 def calibrate(sae: SAE, x: Tensor, written: Tensor) -> Calibration:
-    """Statistics of `sae` on activations `x` ``(token, d_in)``, with `written` ``(token, d_out)`` beside."""
+    """Statistics of `sae` on inputs `x` and targets `written`, ``(token, d)`` both."""
     _, indices, values = sae.encode_sparse(x)
     counts = torch.bincount(indices, minlength=sae.config.d_sae)
     order = torch.argsort(values, stable=True)
@@ -181,7 +189,9 @@ def write_suite(saes: dict[Site, SAE], statistics: dict[Site, Calibration], root
     tensors: dict[str, Tensor] = {}
     for site, sae in saes.items():
         measured = statistics[site]
-        write_params(sae, root / site.kind / params_folder(sae.config, measured.l0), dtype=np.float16)
+        write_params(
+            sae, root / site.kind / params_folder(sae.config, measured.l0), dtype=np.float16
+        )
         key = f"{site.kind}/{site.layer}"
         tensors[f"{key}/density"] = measured.density.float()
         tensors[f"{key}/maximum"] = measured.maximum.float()

@@ -1,7 +1,7 @@
 """Pocket's tokenizer: byte-level BPE with Gemma's special tokens and chat template.
 
-Byte-level means that any text round-trips, also an emoji or a script that the corpus does not hold. Digits are
-single tokens, so that sums have a regular form. A space belongs to the word after it.
+Byte-level means that any text round-trips, also an emoji or a script that the corpus does not hold.
+Digits are single tokens, so that sums have a regular form. A space belongs to the word after it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ SPECIAL = ("<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>
 """In the order of their ids: pad, eos, bos and unk have the ids that they have in Gemma 2."""
 CHAT_TEMPLATE = (
     "{{ bos_token }}"
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
     "{% for message in messages %}"
     "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
     "{{ raise_exception('Roles must alternate user/assistant/user/assistant') }}{% endif %}"
@@ -32,7 +33,10 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> PreTrainedT
     """Learn the merges from `texts`; the result adds ``<bos>`` by itself, as Gemma's does."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -43,7 +47,9 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> PreTrainedT
     )
     tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", SPECIAL.index("<bos>"))]
+        single="<bos> $A",
+        pair="<bos> $A <bos> $B",
+        special_tokens=[("<bos>", SPECIAL.index("<bos>"))],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

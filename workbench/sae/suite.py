@@ -1,11 +1,11 @@
 """A suite: the SAEs of one model on disk, with calibration and labels.
 
     res/layer_3/width_1k/average_l0_18/params.npz     Gemma Scope's layout, one folder a kind
-    calibration.safetensors                            per SAE: density, typical maximum; per site: mean norm
-    labels.json                                        {"res/3": {"231": {"label": ..., "score": ...}}}
+    calibration.safetensors     per SAE: density, typical maximum; per site: mean norm
+    labels.json                 {"res/3": {"231": {"label": ..., "score": ...}}}
 
-SAEs are opened at first use and stay open. The last two files are optional: a suite without calibration can be read
-and can steer in raw units, and says so when asked for more.
+SAEs are opened at first use and stay open. The last two files are optional: a suite without
+calibration can be read and can steer in raw units, and says so when asked for more.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from workbench.sae.gemma_scope import Entry, list_saes, load_sae
 from workbench.sites import Kind, Site, check_kind
 
 PREFERRED_L0 = 100
-"""Of several SAEs of one site the one whose L0 is nearest is opened: SAELens' rule for ``canonical``."""
+"""Of several SAEs of one site the one whose L0 is nearest is opened: SAELens' rule for
+``canonical``."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class Labelled:
     index: int
     label: str
     score: float
-    """How well the label predicts the feature on held-out text: F1 for a label of tokens, AUROC for one of passages."""
+    """How well the label predicts the feature on held-out text: F1 for a label of tokens, AUROC for
+    one of passages."""
 
 
 class Suite:
@@ -56,7 +58,9 @@ class Suite:
         self.device, self.dtype = device, dtype
         self.entries = [e for e in list_saes(self.root) if e.kind]
         if not self.entries:
-            raise ValueError(f"{root}: no SAE found; expected folders such as res/layer_0/width_1k/")
+            raise ValueError(
+                f"{root}: no SAE found; expected folders such as res/layer_0/width_1k/"
+            )
         self._open: dict[Path, SAE] = {}
         self._lock = threading.Lock()
 
@@ -72,7 +76,12 @@ class Suite:
         return tuple(sorted({Site(e.layer, check_kind(e.kind)) for e in self.entries}))
 
     def sae(
-        self, *, layer: int, kind: Kind = "res", width: str | int | None = None, l0: float | None = None
+        self,
+        *,
+        layer: int,
+        kind: Kind = "res",
+        width: str | int | None = None,
+        l0: float | None = None,
     ) -> SAE:
         """The SAE of a site; of several the one with the L0 nearest to `l0`, or to 100.
 
@@ -91,7 +100,9 @@ class Suite:
             wanted = _width(width)
             found = [e for e in found if e.width == wanted]
         if not found:
-            raise ValueError(f"{self.model} has no SAE at {site} of width {width or 'any'}; {self._has()}")
+            raise ValueError(
+                f"{self.model} has no SAE at {site} of width {width or 'any'}; {self._has()}"
+            )
         target = PREFERRED_L0 if l0 is None else l0
         return self._opened(min(found, key=lambda e: abs((e.l0 or 0) - target)))
 
@@ -100,7 +111,7 @@ class Suite:
         return self.sae(layer=site.layer, kind=site.kind)
 
     def typical_maximum(self, site: Site, index: int) -> float:
-        """Activation that the feature reaches when strongly present (99th percentile where it fires).
+        """Activation of the feature when strongly present: the 99th percentile where it fires.
 
         Raises:
             ValueError: If the suite has no calibration, or the feature never fired in it.
@@ -108,8 +119,8 @@ class Suite:
         maximum = float(self._calibration(site, "maximum")[self.sae_at(site).check_index(index)])
         if maximum <= 0:
             raise ValueError(
-                f"feature ({site.layer}, {index}) at {site} never fired in the calibration text, so it has no "
-                "typical maximum; give the strength with unit='norm' or unit='raw'"
+                f"feature ({site.layer}, {index}) at {site} never fired in the calibration text, "
+                "so it has no typical maximum; give the strength with unit='norm' or unit='raw'"
             )
         return maximum
 
@@ -131,7 +142,9 @@ class Suite:
 
     def label(self, site: Site, index: int) -> str:
         """What the feature stands for, or an empty string where nobody knows."""
-        return self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {}).get("label", "")
+        return (
+            self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {}).get("label", "")
+        )
 
     def find(self, text: str) -> list[Labelled]:
         """Features whose label contains `text`, the surest label first."""

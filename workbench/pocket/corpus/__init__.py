@@ -1,7 +1,7 @@
 """The labelled corpus: every kind of document, drawn by seed.
 
-`document(seed, index)` is a pure function, so any document can be made again alone, training and held-out text
-differ by their seed, and nothing has to be stored.
+`document(seed, index)` is a pure function, so any document can be made again alone, training and
+held-out text differ by their seed, and nothing has to be stored.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ FACTOR_VALUES: dict[str, tuple[str, ...]] = {
 }
 """Factor -> its values."""
 
-PERSISTENT = tuple(f"{factor}:{value}" for factor, values in FACTOR_VALUES.items() for value in values)
+PERSISTENT = tuple(
+    f"{factor}:{value}" for factor, values in FACTOR_VALUES.items() for value in values
+)
 """Concepts that hold for stretches of text, such as ``language:de``."""
 
 LOCAL = tuple(
@@ -19,8 +21,9 @@ LOCAL = tuple(
         LOCAL_LABELS
         | {
             "adjective", "adverb", "article", "closer", "conjunction", "exclamation", "intensifier",
-            "letter_closing", "letter_greeting", "negation", "noun", "opener", "place", "possessive",
-            "pronoun", "question_word", "rating", "time_adverb", "turn_marker", "verb",
+            "letter_closing", "letter_greeting", "negation", "noun", "opener", "place",
+            "possessive", "pronoun", "question_word", "rating", "time_adverb", "turn_marker",
+            "verb",
         }
     )
 )  # fmt: skip

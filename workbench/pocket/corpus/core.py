@@ -4,9 +4,10 @@ A grammar that keeps its own books gives three things that no scraped corpus can
 
 1. the text;
 2. for every character the concepts it belongs to, so the true features are known;
-3. the exact information of the derivation. Each random choice adds ``-log p`` nats, so the mean over
-   documents divided by their tokens is the generator's entropy per token. It is an upper bound for the
-   best possible loss, and it is tight where a text can be derived in one way only.
+3. the exact information of the derivation. Each random choice adds ``-log p`` nats, so the mean
+   over
+   documents divided by their tokens is the generator's entropy per token. It is an upper bound for
+   the best possible loss, and it is tight where a text can be derived in one way only.
 
 Persistent concepts are a *state* (language, sentiment, topic ...) that every piece inherits. Local
 concepts belong to one piece (a weekday, a closing bracket).
@@ -47,6 +48,7 @@ class Document:
 
     @property
     def text(self) -> str:
+        """The whole text."""
         return "".join(piece.text for piece in self.pieces)
 
     def spans(self) -> list[tuple[int, int, frozenset[str]]]:
@@ -63,9 +65,9 @@ class Document:
 class Writer:
     """Writes one document piece by piece.
 
-    Every random decision goes through `pick`, `chance` or `number`, which add its information to `nats`.
-    A word is written together with the space before it (``" Monday"``), because a byte-level
-    tokenizer joins the two.
+    Every random decision goes through `pick`, `chance` or `number`, which add its information to
+    `nats`. A word is written together with the space before it (``" Monday"``), because a
+    byte-level tokenizer joins the two.
     """
 
     rng: random.Random
@@ -109,7 +111,9 @@ class Writer:
         if self.state.get("capitals") == "upper":
             text = text.upper()
         persistent = (f"{factor}:{value}" for factor, value in self.state.items())
-        self.pieces.append(Piece(text, frozenset((*concepts, *persistent)), self.nats - self._booked))
+        self.pieces.append(
+            Piece(text, frozenset((*concepts, *persistent)), self.nats - self._booked)
+        )
         self._booked = self.nats
         self.length += len(text)
 

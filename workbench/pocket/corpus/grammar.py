@@ -43,9 +43,26 @@ FACTORS: dict[str, tuple[tuple[str, ...], tuple[float, ...]]] = {
 """Factor -> its values and their weights."""
 
 FRAMES = {
-    "main": 5, "adverb": 3, "there": 1, "quality": 2, "it": 1, "says": 1.5, "quote": 0.7,
-    "two": 1.5, "question": 0.7, "why": 0.5, "exclaim": 1, "because": 2, "as": 0.7, "count": 0.8,
-    "plural": 1, "with": 1.5, "negation": 1, "feel": 1.5, "own": 1, "but": 1,
+    "main": 5,
+    "adverb": 3,
+    "there": 1,
+    "quality": 2,
+    "it": 1,
+    "says": 1.5,
+    "quote": 0.7,
+    "two": 1.5,
+    "question": 0.7,
+    "why": 0.5,
+    "exclaim": 1,
+    "because": 2,
+    "as": 0.7,
+    "count": 0.8,
+    "plural": 1,
+    "with": 1.5,
+    "negation": 1,
+    "feel": 1.5,
+    "own": 1,
+    "but": 1,
 }
 """Frame -> how often it is used."""
 FRAME_NAMES = tuple(FRAMES)
@@ -172,7 +189,7 @@ class Narrator:
                 self.tight = False
             if self.fresh:
                 lead = len(text) - len(text.lstrip(" "))
-                text = text[:lead] + text[lead].upper() + text[lead + 1:]
+                text = text[:lead] + text[lead].upper() + text[lead + 1 :]
                 self.fresh = text.strip() in OPENING
         if label:
             self.w.add(text, label)
@@ -250,7 +267,8 @@ class Narrator:
             w = self.w
             likes = w.chance(0.25)
             self.verb = w.pick(
-                self.lx.likes[w.state["sentiment"]] if likes else self.lx.verbs[self.topic])
+                self.lx.likes[w.state["sentiment"]] if likes else self.lx.verbs[self.topic]
+            )
         return self.verb
 
     def saying(self) -> Verb:
@@ -335,9 +353,11 @@ def _draw(attribute: str, label: str) -> Callable[[Narrator], None]:
 
 
 THERE = {
-    code: dict(zip(TENSES, (" " + form for form in
-                            lexicon.frames["there_forms"][0].split()), strict=True))
-    for code, lexicon in LEXICONS.items() if "there_forms" in lexicon.frames
+    code: dict(
+        zip(TENSES, (" " + form for form in lexicon.frames["there_forms"][0].split()), strict=True)
+    )
+    for code, lexicon in LEXICONS.items()
+    if "there_forms" in lexicon.frames
 }
 
 SLOTS: dict[str, Callable[[Narrator], None]] = {
@@ -377,8 +397,7 @@ SLOTS: dict[str, Callable[[Narrator], None]] = {
     "BENUM": lambda n: n.put(n.lx.be_num[n.tense], "verb"),
     "BEREST": lambda n: n.put(n.lx.be_rest[n.tense], "verb"),
     "FEELBE": lambda n: n.put(n.lx.be_feel[n.tense][n.person], "verb"),
-    "FEEL": lambda n: n.put(
-        n.w.pick(n.lx.feels[n.w.state["sentiment"]])[n.person], "adjective"),
+    "FEEL": lambda n: n.put(n.w.pick(n.lx.feels[n.w.state["sentiment"]])[n.person], "adjective"),
     "ASK": lambda n: n.put(n.lx.ask[n.tense][n.person], "verb"),
     "EXCLAIM": _exclaim,
     "WEEKDAY": _draw("weekdays", "weekday"),

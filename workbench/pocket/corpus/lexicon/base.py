@@ -133,8 +133,16 @@ class Lexicon:
         yield from self._content()
         for factor, tables in {
             "sentiment": (self.adverbs, self.ratings),
-            "register": (self.openers, self.closers, self.intensifiers, self.because,
-                         self.conjunction, self.but, self.greetings, self.goodbyes),
+            "register": (
+                self.openers,
+                self.closers,
+                self.intensifiers,
+                self.because,
+                self.conjunction,
+                self.but,
+                self.greetings,
+                self.goodbyes,
+            ),
             "tense": (self.times,),
             "topic": (self.places,),
             "person": (self.companions,),
@@ -156,7 +164,9 @@ class Lexicon:
                     yield form, {"topic": topic}
             yield self.subjects[topic], {"topic": topic}
         for factor, table in (
-            ("topic", self.verbs), ("sentiment", self.likes), ("register", self.says)
+            ("topic", self.verbs),
+            ("sentiment", self.likes),
+            ("register", self.says),
         ):
             for value, verbs in table.items():
                 for verb in verbs:
@@ -188,8 +198,14 @@ class Lexicon:
         for table in (self.be, self.be_at, self.be_all, self.be_num, self.be_rest):
             for tense, text in table.items():
                 yield text, {"tense": tense}
-        texts = (self.numbers, self.weekdays, self.months, self.articles.values(),
-                 self.it.values(), self.languages.values())
+        texts = (
+            self.numbers,
+            self.weekdays,
+            self.months,
+            self.articles.values(),
+            self.it.values(),
+            self.languages.values(),
+        )
         for group in texts:
             for text in group:
                 yield text, {}
@@ -228,8 +244,10 @@ def words(text: str) -> tuple[str, ...]:
 def tenses(past: str, present: str, future: str) -> Mapping[str, str]:
     """One entry for each tense; an empty one stays empty."""
     return MappingProxyType(
-        {tense: " " + text if text else ""
-         for tense, text in zip(TENSES, (past, present, future), strict=True)}
+        {
+            tense: " " + text if text else ""
+            for tense, text in zip(TENSES, (past, present, future), strict=True)
+        }
     )
 
 
@@ -263,9 +281,7 @@ def both(
     return (*plain, *formal), (*plain, *informal)
 
 
-def crossed(
-    positive: tuple[tuple, tuple], negative: tuple[tuple, tuple]
-) -> dict[str, tuple]:
+def crossed(positive: tuple[tuple, tuple], negative: tuple[tuple, tuple]) -> dict[str, tuple]:
     """Pairs (formal, informal) as a table ``sentiment:register``."""
     return {
         f"{sentiment}:{register}": group

@@ -85,8 +85,12 @@ SAYS = by_topic("""
 formal: erkläre erklärt erklären erklärt | betone betont betonen betont
 informal: sage sagt sagen gesagt | denke denkt denken gedacht
 """)
-ARTICLES = {"nom": "der die das", "acc": "den die das", "indef": "ein eine ein",
-            "pl": "die die die"}
+ARTICLES = {
+    "nom": "der die das",
+    "acc": "den die das",
+    "indef": "ein eine ein",
+    "pl": "die die die",
+}
 MY = {"i": "mein", "she": "ihr", "he": "sein", "they": "ihr"}
 
 GERMAN = Lexicon(
@@ -94,10 +98,14 @@ GERMAN = Lexicon(
     joint="",
     vowels="",
     adjective_first=True,
-    articles={f"{case}:{gender}": " " + text for case, line in ARTICLES.items()
-              for gender, text in zip("mfn", line.split(), strict=True)},
+    articles={
+        f"{case}:{gender}": " " + text
+        for case, line in ARTICLES.items()
+        for gender, text in zip("mfn", line.split(), strict=True)
+    },
     nouns={topic: tuple(map(noun, texts)) for topic, texts in NOUNS.items()},
-    places=spaced(by_topic("""
+    places=spaced(
+        by_topic("""
 sea: im Hafen | am Strand | auf der Insel | an der Küste
 kitchen: auf dem Tisch | im Ofen | in der Pfanne | neben dem Kühlschrank
 garden: hinter dem Zaun | auf dem Rasen | unter der Hecke | neben dem Brunnen
@@ -106,17 +114,22 @@ music: auf der Bühne | im Konzertsaal | in der Oper | beim Festival
 winter: im Schnee | auf dem Eis | auf dem Berg | neben dem Kamin
 space: am Himmel | in der Umlaufbahn | auf dem Mars | in der Sternwarte
 market: am Stand | im Laden | an der Kasse | auf der Messe
-""")),
+""")
+    ),
     verbs={topic: tuple(map(verb, texts)) for topic, texts in VERBS.items()},
     likes={key: tuple(map(verb, texts)) for key, texts in LIKES.items()},
     says={key: tuple(map(verb, texts)) for key, texts in SAYS.items()},
     adjectives=crossed(
-        both(adjectives("schön gut hell frisch"),
-             adjectives("prächtig hervorragend bemerkenswert ausgezeichnet"),
-             adjectives("toll cool süß nett")),
-        both(adjectives("hässlich schlecht kaputt schmutzig"),
-             adjectives("bedauerlich minderwertig mangelhaft entsetzlich"),
-             adjectives("doof blöd mies eklig")),
+        both(
+            adjectives("schön gut hell frisch"),
+            adjectives("prächtig hervorragend bemerkenswert ausgezeichnet"),
+            adjectives("toll cool süß nett"),
+        ),
+        both(
+            adjectives("hässlich schlecht kaputt schmutzig"),
+            adjectives("bedauerlich minderwertig mangelhaft entsetzlich"),
+            adjectives("doof blöd mies eklig"),
+        ),
     ),
     colours=adjectives("rot blau grün weiß schwarz gelb"),
     feels={
@@ -124,37 +137,52 @@ market: am Stand | im Laden | an der Kasse | auf der Messe
         "negative": tuple(map(persons, ("traurig", "wütend", "müde", "einsam"))),
     },
     adverbs={
-        "positive": words("gerne | mit Freude | voller Liebe | vergnügt | mit einem Lächeln "
-                          "| begeistert"),
-        "negative": words("unter Tränen | voller Angst | widerwillig | voller Wut "
-                          "| mit einem Seufzer | verzweifelt"),
+        "positive": words(
+            "gerne | mit Freude | voller Liebe | vergnügt | mit einem Lächeln | begeistert"
+        ),
+        "negative": words(
+            "unter Tränen | voller Angst | widerwillig | voller Wut "
+            "| mit einem Seufzer | verzweifelt"
+        ),
     },
     exclamations=crossed(
-        (words("Welch ein Glück! | Was für ein Triumph! | Eine wahre Wonne!"),
-         words("Juhu! | Wow, so ein Spaß! | Hurra!")),
-        (words("Welch ein Unglück! | Was für ein Unheil! | Eine schwere Enttäuschung!"),
-         words("Igitt! | Oh nein, so ein Mist! | Pfui!")),
+        (
+            words("Welch ein Glück! | Was für ein Triumph! | Eine wahre Wonne!"),
+            words("Juhu! | Wow, so ein Spaß! | Hurra!"),
+        ),
+        (
+            words("Welch ein Unglück! | Was für ein Unheil! | Eine schwere Enttäuschung!"),
+            words("Igitt! | Oh nein, so ein Mist! | Pfui!"),
+        ),
     ),
     openers={
-        "formal": words("Kurz gefasst: | Mit anderen Worten: | Zur Information: "
-                        "| Wie bereits erwähnt: | Im Einzelnen: | Ergänzend gilt:"),
+        "formal": words(
+            "Kurz gefasst: | Mit anderen Worten: | Zur Information: "
+            "| Wie bereits erwähnt: | Im Einzelnen: | Ergänzend gilt:"
+        ),
         "informal": words("Na ja, | Hey, | Also, | Ehrlich, | Okay, | Stell dir vor,"),
     },
     closers={
-        "formal": words(", wie berichtet | , wie erwartet | , ohne jeden Zweifel "
-                        "| , was festzuhalten ist | , gemäß dem Plan "
-                        "| , so die Schlussfolgerung"),
-        "informal": words(", weißt du | , oder | , haha | , kein Witz | , ganz echt "
-                          "| , ich schwöre"),
+        "formal": words(
+            ", wie berichtet | , wie erwartet | , ohne jeden Zweifel "
+            "| , was festzuhalten ist | , gemäß dem Plan "
+            "| , so die Schlussfolgerung"
+        ),
+        "informal": words(
+            ", weißt du | , oder | , haha | , kein Witz | , ganz echt | , ich schwöre"
+        ),
     },
-    intensifiers={"formal": words("äußerst | überaus | besonders | ausgesprochen"),
-                  "informal": words("total | echt | mega | voll")},
+    intensifiers={
+        "formal": words("äußerst | überaus | besonders | ausgesprochen"),
+        "informal": words("total | echt | mega | voll"),
+    },
     because={"formal": (", da",), "informal": (", weil",)},
     conjunction={"formal": words("und anschließend"), "informal": words("und dann")},
     but={"formal": words("doch"), "informal": words("aber")},
     times={
-        "past": words("gestern | letzte Woche | letztes Jahr | gestern Abend | vor langer Zeit "
-                      "| damals"),
+        "past": words(
+            "gestern | letzte Woche | letztes Jahr | gestern Abend | vor langer Zeit | damals"
+        ),
         "present": words("heute | jetzt | gerade | momentan | jeden Tag | zurzeit"),
         "future": words("morgen | nächste Woche | nächstes Jahr | bald | später | eines Tages"),
     },
@@ -170,31 +198,64 @@ market: am Stand | im Laden | an der Kasse | auf der Messe
     be_at=tenses("war", "ist", "wird"),
     be_all=tenses("waren", "sind", "werden"),
     be_num=tenses("waren", "sind", "werden"),
-    be_feel=dict(zip(TENSES, map(persons, (
-        "war | war | war | waren", "bin | ist | ist | sind",
-        "werde | wird | wird | werden")), strict=True)),
+    be_feel=dict(
+        zip(
+            TENSES,
+            map(
+                persons,
+                (
+                    "war | war | war | waren",
+                    "bin | ist | ist | sind",
+                    "werde | wird | wird | werden",
+                ),
+            ),
+            strict=True,
+        )
+    ),
     be_rest=tenses("", "", "sein"),
     it={"m": " er", "f": " sie", "n": " es"},
     ask={tense: persons("") for tense in TENSES},
-    numbers=words("eins | zwei | drei | vier | fünf | sechs | sieben | acht | neun | zehn | elf "
-                  "| zwölf"),
+    numbers=words(
+        "eins | zwei | drei | vier | fünf | sechs | sieben | acht | neun | zehn | elf | zwölf"
+    ),
     weekdays=words("Montag | Dienstag | Mittwoch | Donnerstag | Freitag | Samstag | Sonntag"),
-    months=words("Januar | Februar | März | April | Mai | Juni | Juli | August | September "
-                 "| Oktober | November | Dezember"),
+    months=words(
+        "Januar | Februar | März | April | Mai | Juni | Juli | August | September "
+        "| Oktober | November | Dezember"
+    ),
     date="WEEKDAY ,/comma DAY ./ MONTH",
-    subjects={"sea": " Meer", "kitchen": " Küche", "garden": " Garten", "city": " Stadt",
-              "music": " Musik", "winter": " Winter", "space": " Weltall", "market": " Markt"},
-    languages={"en": " auf Englisch", "fr": " auf Französisch", "de": " auf Deutsch",
-               "es": " auf Spanisch", "hu": " auf Ungarisch"},
+    subjects={
+        "sea": " Meer",
+        "kitchen": " Küche",
+        "garden": " Garten",
+        "city": " Stadt",
+        "music": " Musik",
+        "winter": " Winter",
+        "space": " Weltall",
+        "market": " Markt",
+    },
+    languages={
+        "en": " auf Englisch",
+        "fr": " auf Französisch",
+        "de": " auf Deutsch",
+        "es": " auf Spanisch",
+        "hu": " auf Ungarisch",
+    },
     moods={"positive": " heitere", "negative": " düstere"},
-    ratings={"positive": words("Bewertung: 4 von 5 | Bewertung: 5 von 5"),
-             "negative": words("Bewertung: 1 von 5 | Bewertung: 2 von 5")},
+    ratings={
+        "positive": words("Bewertung: 4 von 5 | Bewertung: 5 von 5"),
+        "negative": words("Bewertung: 1 von 5 | Bewertung: 2 von 5"),
+    },
     greetings={"formal": words("Verehrte Frau | Geehrter Herr"), "informal": words("Hi | Hallo")},
-    goodbyes={"formal": words("Hochachtungsvoll, | Mit freundlichen Grüßen,"),
-              "informal": words("Tschüss, | Bis dann,")},
+    goodbyes={
+        "formal": words("Hochachtungsvoll, | Mit freundlichen Grüßen,"),
+        "informal": words("Tschüss, | Bis dann,"),
+    },
     frames={
-        "main": ("OPEN? TIME FIN SUBJ OBJ PLACE? REST CLOSE? .",
-                 "OPEN? SUBJ FIN TIME? OBJ PLACE REST CLOSE? ."),
+        "main": (
+            "OPEN? TIME FIN SUBJ OBJ PLACE? REST CLOSE? .",
+            "OPEN? SUBJ FIN TIME? OBJ PLACE REST CLOSE? .",
+        ),
         "adverb": ("OPEN? SUBJ FIN OBJ ADVERB PLACE? REST CLOSE? .",),
         "there": ("OPEN? PLACE BEAT INDEF BEREST CLOSE? .",),
         "quality": ("OPEN? NOM BE INTENS? PRED BEREST CLOSE? .",),

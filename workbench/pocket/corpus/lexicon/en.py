@@ -75,7 +75,8 @@ ENGLISH = Lexicon(
     adjective_first=True,
     articles={f"{case}:n": " a~" if case == "indef" else " the" for case in CASES},
     nouns={topic: tuple(map(noun, texts)) for topic, texts in NOUNS.items()},
-    places=spaced(by_topic("""
+    places=spaced(
+        by_topic("""
 sea: at the harbour | on the beach | on the island | by the coast
 kitchen: on the table | in the oven | in the pan | by the fridge
 garden: behind the fence | on the lawn | under the hedge | by the fountain
@@ -84,17 +85,32 @@ music: on the stage | in the concert hall | at the opera | at the festival
 winter: in the snow | on the ice | on the mountain | by the fireplace
 space: in the sky | in orbit | on Mars | at the observatory
 market: at the stall | in the shop | at the counter | at the fair
-""")),
+""")
+    ),
     verbs={topic: tuple(map(verb, texts)) for topic, texts in VERBS.items()},
     likes={key: tuple(map(verb, texts)) for key, texts in LIKES.items()},
     says={key: tuple(map(verb, texts)) for key, texts in SAYS.items()},
     adjectives=crossed(
-        both(*(tuple(map(same, text.split())) for text in (
-            "beautiful good bright fresh", "magnificent splendid remarkable excellent",
-            "cool awesome cute nice"))),
-        both(*(tuple(map(same, text.split())) for text in (
-            "ugly bad broken dirty", "deplorable dreadful inferior regrettable",
-            "lousy nasty crappy gross"))),
+        both(
+            *(
+                tuple(map(same, text.split()))
+                for text in (
+                    "beautiful good bright fresh",
+                    "magnificent splendid remarkable excellent",
+                    "cool awesome cute nice",
+                )
+            )
+        ),
+        both(
+            *(
+                tuple(map(same, text.split()))
+                for text in (
+                    "ugly bad broken dirty",
+                    "deplorable dreadful inferior regrettable",
+                    "lousy nasty crappy gross",
+                )
+            )
+        ),
     ),
     colours=tuple(map(same, ["red", "blue", "green", "white", "black", "yellow"])),
     feels={
@@ -106,23 +122,33 @@ market: at the stall | in the shop | at the counter | at the fair
         "negative": words("sadly | angrily | with tears | with dread | with a sigh | bitterly"),
     },
     exclamations=crossed(
-        (words("How delightful! | What a triumph! | A true pleasure!"),
-         words("Yay! | Wow, so much fun! | Hooray!")),
-        (words("How unfortunate! | What a disaster! | A grave disappointment!"),
-         words("Ugh! | Oh no, what a mess! | Yuck!")),
+        (
+            words("How delightful! | What a triumph! | A true pleasure!"),
+            words("Yay! | Wow, so much fun! | Hooray!"),
+        ),
+        (
+            words("How unfortunate! | What a disaster! | A grave disappointment!"),
+            words("Ugh! | Oh no, what a mess! | Yuck!"),
+        ),
     ),
     openers={
-        "formal": words("Indeed, | Moreover, | Furthermore, | In addition, | Consequently, "
-                        "| As previously noted,"),
+        "formal": words(
+            "Indeed, | Moreover, | Furthermore, | In addition, | Consequently, "
+            "| As previously noted,"
+        ),
         "informal": words("Well, | Hey, | Anyway, | Honestly, | Okay, | Guess what,"),
     },
     closers={
-        "formal": words(", as reported | , as expected | , without doubt | , it must be stated "
-                        "| , in accordance with the plan | , as one may conclude"),
+        "formal": words(
+            ", as reported | , as expected | , without doubt | , it must be stated "
+            "| , in accordance with the plan | , as one may conclude"
+        ),
         "informal": words(", you know | , right | , haha | , no kidding | , for real | , I swear"),
     },
-    intensifiers={"formal": words("particularly | exceedingly | truly | entirely"),
-                  "informal": words("super | totally | pretty | really")},
+    intensifiers={
+        "formal": words("particularly | exceedingly | truly | entirely"),
+        "informal": words("super | totally | pretty | really"),
+    },
     because={"formal": words("since"), "informal": words("because")},
     conjunction={"formal": words("and subsequently"), "informal": words("and then")},
     but={"formal": words("yet"), "informal": words("but")},
@@ -144,33 +170,57 @@ market: at the stall | in the shop | at the counter | at the fair
     be_at=tenses("was", "is", "will be"),
     be_all=tenses("were", "are", "will be"),
     be_num=tenses("were", "are", "will be"),
-    be_feel=dict(zip(TENSES, map(persons, (
-        "was | was | was | were", "am | is | is | are", "will be")), strict=True)),
+    be_feel=dict(
+        zip(
+            TENSES,
+            map(persons, ("was | was | was | were", "am | is | is | are", "will be")),
+            strict=True,
+        )
+    ),
     be_rest=tenses("", "", ""),
     it=dict.fromkeys(GENDERS, " it"),
     ask=dict(zip(TENSES, map(persons, ("did", "do | does | does | do", "will")), strict=True)),
-    numbers=words("one | two | three | four | five | six | seven | eight | nine | ten | eleven "
-                  "| twelve"),
+    numbers=words(
+        "one | two | three | four | five | six | seven | eight | nine | ten | eleven | twelve"
+    ),
     weekdays=words("Monday | Tuesday | Wednesday | Thursday | Friday | Saturday | Sunday"),
-    months=words("January | February | March | April | May | June | July | August | September "
-                 "| October | November | December"),
+    months=words(
+        "January | February | March | April | May | June | July | August | September "
+        "| October | November | December"
+    ),
     date="WEEKDAY ,/comma DAY MONTH",
-    subjects={"sea": " the sea", "kitchen": " the kitchen", "garden": " the garden",
-              "city": " the city", "music": " music", "winter": " winter", "space": " space",
-              "market": " the market"},
-    languages={"en": " in English", "fr": " in French", "de": " in German", "es": " in Spanish",
-               "hu": " in Hungarian"},
+    subjects={
+        "sea": " the sea",
+        "kitchen": " the kitchen",
+        "garden": " the garden",
+        "city": " the city",
+        "music": " music",
+        "winter": " winter",
+        "space": " space",
+        "market": " the market",
+    },
+    languages={
+        "en": " in English",
+        "fr": " in French",
+        "de": " in German",
+        "es": " in Spanish",
+        "hu": " in Hungarian",
+    },
     moods={"positive": " joyful", "negative": " gloomy"},
     ratings={
         "positive": words("Rating: 4 out of 5 | Rating: 5 out of 5"),
         "negative": words("Rating: 1 out of 5 | Rating: 2 out of 5"),
     },
     greetings={"formal": words("Dear Madam | Dear Sir"), "informal": words("Hi | Hello there")},
-    goodbyes={"formal": words("Yours sincerely, | With kind regards,"),
-              "informal": words("See you, | Big hugs,")},
+    goodbyes={
+        "formal": words("Yours sincerely, | With kind regards,"),
+        "informal": words("See you, | Big hugs,"),
+    },
     frames={
-        "main": ("OPEN? TIME ,/comma SUBJ FIN REST OBJ PLACE? CLOSE? .",
-                 "OPEN? SUBJ FIN REST OBJ PLACE TIME? CLOSE? ."),
+        "main": (
+            "OPEN? TIME ,/comma SUBJ FIN REST OBJ PLACE? CLOSE? .",
+            "OPEN? SUBJ FIN REST OBJ PLACE TIME? CLOSE? .",
+        ),
         "adverb": ("OPEN? SUBJ FIN REST OBJ ADVERB PLACE? CLOSE? .",),
         "there": ("OPEN? there BEAT INDEF PLACE CLOSE? .",),
         "quality": ("OPEN? NOM BE INTENS? PRED CLOSE? .",),

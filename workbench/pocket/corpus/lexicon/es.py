@@ -48,7 +48,7 @@ def verb(text: str) -> Verb:
         "ar": [stem + "o", stem + "a", stem + "an", soft + "é", stem + "ó", stem + "aron"],
         "er": [stem + "o", stem + "e", stem + "en", stem + "í", stem + "ió", stem + "ieron"],
     }.get(base[-2:], [])
-    forms = [" " + form for form in given + regular[len(given):]]
+    forms = [" " + form for form in given + regular[len(given) :]]
     finite = {
         "past": dict(zip(PERSONS, (forms[3], forms[4], forms[4], forms[5]), strict=True)),
         "present": dict(zip(PERSONS, (forms[0], forms[1], forms[1], forms[2]), strict=True)),
@@ -112,11 +112,14 @@ SPANISH = Lexicon(
     joint="",
     vowels="",
     adjective_first=False,
-    articles={f"{case}:{gender}": text for gender, one, the, many in (
-        ("m", " un", " el", " los"), ("f", " una", " la", " las")) for case, text in (
-        ("nom", the), ("acc", the), ("indef", one), ("pl", many))},
+    articles={
+        f"{case}:{gender}": text
+        for gender, one, the, many in (("m", " un", " el", " los"), ("f", " una", " la", " las"))
+        for case, text in (("nom", the), ("acc", the), ("indef", one), ("pl", many))
+    },
     nouns={topic: tuple(map(noun, texts)) for topic, texts in NOUNS.items()},
-    places=spaced(by_topic("""
+    places=spaced(
+        by_topic("""
 sea: en el puerto | en la playa | en la isla | en la costa
 kitchen: en la mesa | en el horno | en la sartén | junto a la nevera
 garden: detrás de la valla | en el césped | bajo el seto | junto a la fuente
@@ -125,17 +128,22 @@ music: en el escenario | en el auditorio | en la ópera | en el festival
 winter: en la nieve | en el hielo | en la montaña | junto a la chimenea
 space: en el cielo | en órbita | en Marte | en el observatorio
 market: en el puesto | en la tienda | en la caja | en la feria
-""")),
+""")
+    ),
     verbs={topic: tuple(map(verb, texts)) for topic, texts in VERBS.items()},
     likes={key: tuple(map(verb, texts)) for key, texts in LIKES.items()},
     says={key: tuple(map(verb, texts)) for key, texts in SAYS.items()},
     adjectives=crossed(
-        both(adjectives("bonito bueno brillante fresco"),
-             adjectives("magnífico espléndido notable excelente"),
-             adjectives("guay chulo mono alucinante")),
-        both(adjectives("feo malo inútil horrible"),
-             adjectives("deplorable lamentable mediocre desastroso"),
-             adjectives("cutre chungo asqueroso penoso")),
+        both(
+            adjectives("bonito bueno brillante fresco"),
+            adjectives("magnífico espléndido notable excelente"),
+            adjectives("guay chulo mono alucinante"),
+        ),
+        both(
+            adjectives("feo malo inútil horrible"),
+            adjectives("deplorable lamentable mediocre desastroso"),
+            adjectives("cutre chungo asqueroso penoso"),
+        ),
     ),
     colours=adjectives("rojo verde negro blanco amarillo morado"),
     feels={
@@ -143,78 +151,127 @@ market: en el puesto | en la tienda | en la caja | en la feria
         "negative": tuple(map(feel, ("triste", "enfadado", "cansado", "solo"))),
     },
     adverbs={
-        "positive": words("con alegría | con amor | con gusto | felizmente | con una sonrisa "
-                          "| con ilusión"),
-        "negative": words("con pena | con rabia | con miedo | tristemente | entre lágrimas "
-                          "| con asco"),
+        "positive": words(
+            "con alegría | con amor | con gusto | felizmente | con una sonrisa | con ilusión"
+        ),
+        "negative": words(
+            "con pena | con rabia | con miedo | tristemente | entre lágrimas | con asco"
+        ),
     },
     exclamations=crossed(
-        (words("¡Qué felicidad! | ¡Qué triunfo! | ¡Un verdadero placer!"),
-         words("¡Yupi! | ¡Hala, qué divertido! | ¡Viva!")),
-        (words("¡Qué desgracia! | ¡Qué desastre! | ¡Una grave decepción!"),
-         words("¡Puaj! | ¡Ay no, qué lío! | ¡Jolín!")),
+        (
+            words("¡Qué felicidad! | ¡Qué triunfo! | ¡Un verdadero placer!"),
+            words("¡Yupi! | ¡Hala, qué divertido! | ¡Viva!"),
+        ),
+        (
+            words("¡Qué desgracia! | ¡Qué desastre! | ¡Una grave decepción!"),
+            words("¡Puaj! | ¡Ay no, qué lío! | ¡Jolín!"),
+        ),
     ),
     openers={
-        "formal": words("En efecto, | Además, | Asimismo, | Por añadidura, | Por consiguiente, "
-                        "| Como se indicó anteriormente,"),
+        "formal": words(
+            "En efecto, | Además, | Asimismo, | Por añadidura, | Por consiguiente, "
+            "| Como se indicó anteriormente,"
+        ),
         "informal": words("Bueno, | Oye, | Vamos, | La verdad, | Venga, | Adivina qué,"),
     },
     closers={
-        "formal": words(", según el informe | , como estaba previsto | , sin duda alguna "
-                        "| , cabe señalar | , conforme al plan | , a modo de conclusión"),
+        "formal": words(
+            ", según el informe | , como estaba previsto | , sin duda alguna "
+            "| , cabe señalar | , conforme al plan | , a modo de conclusión"
+        ),
         "informal": words(", sabes | , eh | , jaja | , no es broma | , de verdad | , te lo juro"),
     },
     intensifiers={
         "formal": words("sumamente | particularmente | extremadamente | verdaderamente"),
-        "informal": words("súper | bien | mega | muy muy")},
+        "informal": words("súper | bien | mega | muy muy"),
+    },
     because={"formal": words("puesto que"), "informal": words("porque")},
     conjunction={"formal": words("y posteriormente"), "informal": words("y luego")},
     but={"formal": words("si bien"), "informal": words("pero")},
     times={
-        "past": words("ayer | la semana pasada | el año pasado | anoche | hace mucho tiempo "
-                      "| anteayer"),
+        "past": words(
+            "ayer | la semana pasada | el año pasado | anoche | hace mucho tiempo | anteayer"
+        ),
         "present": words("hoy | ahora | en este momento | estos días | cada día | actualmente"),
-        "future": words("mañana | la próxima semana | el próximo año | pronto | más tarde "
-                        "| un día"),
+        "future": words(
+            "mañana | la próxima semana | el próximo año | pronto | más tarde | un día"
+        ),
     },
     pronouns=persons("yo | ella | él | ellos"),
     companions={
         person: words(f"con {own} amigo | con {own} hermana | con {own} familia")
         for person, own in zip(PERSONS, ("mi", "su", "su", "su"), strict=True)
     },
-    possessives={person: dict.fromkeys("mf", own)
-                 for person, own in zip(PERSONS, (" mi", " su", " su", " su"), strict=True)},
+    possessives={
+        person: dict.fromkeys("mf", own)
+        for person, own in zip(PERSONS, (" mi", " su", " su", " su"), strict=True)
+    },
     be=tenses("era", "es", "será"),
     be_at=tenses("estaba", "está", "estará"),
     be_all=tenses("estaban", "están", "estarán"),
     be_num=tenses("estaban", "están", "estarán"),
-    be_feel=dict(zip(TENSES, map(persons, (
-        "estaba | estaba | estaba | estaban", "estoy | está | está | están",
-        "estaré | estará | estará | estarán")), strict=True)),
+    be_feel=dict(
+        zip(
+            TENSES,
+            map(
+                persons,
+                (
+                    "estaba | estaba | estaba | estaban",
+                    "estoy | está | está | están",
+                    "estaré | estará | estará | estarán",
+                ),
+            ),
+            strict=True,
+        )
+    ),
     be_rest=tenses("", "", ""),
     it={"m": " este", "f": " esta"},
     ask={tense: persons("") for tense in TENSES},
-    numbers=words("uno | dos | tres | cuatro | cinco | seis | siete | ocho | nueve | diez | once "
-                  "| doce"),
+    numbers=words(
+        "uno | dos | tres | cuatro | cinco | seis | siete | ocho | nueve | diez | once | doce"
+    ),
     weekdays=words("lunes | martes | miércoles | jueves | viernes | sábado | domingo"),
-    months=words("enero | febrero | marzo | abril | mayo | junio | julio | agosto | septiembre "
-                 "| octubre | noviembre | diciembre"),
+    months=words(
+        "enero | febrero | marzo | abril | mayo | junio | julio | agosto | septiembre "
+        "| octubre | noviembre | diciembre"
+    ),
     date="WEEKDAY ,/comma DAY de MONTH",
-    subjects={"sea": " el mar", "kitchen": " la cocina", "garden": " el jardín",
-              "city": " la ciudad", "music": " la música", "winter": " el invierno",
-              "space": " el espacio", "market": " el mercado"},
-    languages={"en": " en inglés", "fr": " en francés", "de": " en alemán", "es": " en español",
-               "hu": " en húngaro"},
+    subjects={
+        "sea": " el mar",
+        "kitchen": " la cocina",
+        "garden": " el jardín",
+        "city": " la ciudad",
+        "music": " la música",
+        "winter": " el invierno",
+        "space": " el espacio",
+        "market": " el mercado",
+    },
+    languages={
+        "en": " en inglés",
+        "fr": " en francés",
+        "de": " en alemán",
+        "es": " en español",
+        "hu": " en húngaro",
+    },
     moods={"positive": " jovial", "negative": " sombría"},
-    ratings={"positive": words("Valoración: 4 de 5 | Valoración: 5 de 5"),
-             "negative": words("Valoración: 1 de 5 | Valoración: 2 de 5")},
-    greetings={"formal": words("Estimada señora | Estimado señor"),
-               "informal": words("Hola | Buenas")},
-    goodbyes={"formal": words("Atentamente, | Reciba un cordial saludo,"),
-              "informal": words("Besos, | Chao,")},
+    ratings={
+        "positive": words("Valoración: 4 de 5 | Valoración: 5 de 5"),
+        "negative": words("Valoración: 1 de 5 | Valoración: 2 de 5"),
+    },
+    greetings={
+        "formal": words("Estimada señora | Estimado señor"),
+        "informal": words("Hola | Buenas"),
+    },
+    goodbyes={
+        "formal": words("Atentamente, | Reciba un cordial saludo,"),
+        "informal": words("Besos, | Chao,"),
+    },
     frames={
-        "main": ("OPEN? TIME ,/comma SUBJ FIN REST OBJ PLACE? CLOSE? .",
-                 "OPEN? SUBJ FIN REST OBJ PLACE TIME? CLOSE? ."),
+        "main": (
+            "OPEN? TIME ,/comma SUBJ FIN REST OBJ PLACE? CLOSE? .",
+            "OPEN? SUBJ FIN REST OBJ PLACE TIME? CLOSE? .",
+        ),
         "adverb": ("OPEN? SUBJ FIN REST OBJ ADVERB PLACE? CLOSE? .",),
         "there": ("OPEN? PLACE THERE INDEF CLOSE? .",),
         "quality": ("OPEN? NOM BE INTENS? PRED CLOSE? .",),

@@ -101,11 +101,14 @@ FRENCH = Lexicon(
     joint="'",
     vowels="aeiouhéèêâîôœ",
     adjective_first=False,
-    articles={f"{case}:{gender}": text for gender, one, the in (
-        ("m", " un", " le~"), ("f", " une", " la~")) for case, text in (
-        ("nom", the), ("acc", the), ("indef", one), ("pl", " les"))},
+    articles={
+        f"{case}:{gender}": text
+        for gender, one, the in (("m", " un", " le~"), ("f", " une", " la~"))
+        for case, text in (("nom", the), ("acc", the), ("indef", one), ("pl", " les"))
+    },
     nouns={topic: tuple(map(noun, texts)) for topic, texts in NOUNS.items()},
-    places=spaced(by_topic("""
+    places=spaced(
+        by_topic("""
 sea: dans le port | sur la plage | sur l'île | près de la côte
 kitchen: sur la table | dans le four | dans la poêle | près du frigo
 garden: derrière la clôture | sur la pelouse | sous la haie | près de la fontaine
@@ -114,65 +117,103 @@ music: sur la scène | dans la salle de concert | à l'opéra | au festival
 winter: dans la neige | sur la glace | sur la montagne | près de la cheminée
 space: dans le ciel | en orbite | sur Mars | à l'observatoire
 market: au stand | dans la boutique | à la caisse | à la foire
-""")),
+""")
+    ),
     verbs={topic: tuple(map(verb, texts)) for topic, texts in VERBS.items()},
     likes={key: tuple(map(verb, texts)) for key, texts in LIKES.items()},
     says={key: tuple(map(verb, texts)) for key, texts in SAYS.items()},
     adjectives=crossed(
-        both(adjectives("agréable | parfait | charmant | brillant"),
-             adjectives("magnifique | splendide | remarquable | excellent"),
-             adjectives("génial géniale géniaux géniales | chouette | rigolo rigolote "
-                        "| mignon mignonne")),
-        both(adjectives("laid | cassé | sale | mauvais mauvaise mauvais mauvaises"),
-             adjectives("déplorable | médiocre | regrettable | désastreux désastreuse"),
-             adjectives("moche | nul nulle | pourri | minable")),
+        both(
+            adjectives("agréable | parfait | charmant | brillant"),
+            adjectives("magnifique | splendide | remarquable | excellent"),
+            adjectives(
+                "génial géniale géniaux géniales | chouette | rigolo rigolote | mignon mignonne"
+            ),
+        ),
+        both(
+            adjectives("laid | cassé | sale | mauvais mauvaise mauvais mauvaises"),
+            adjectives("déplorable | médiocre | regrettable | désastreux désastreuse"),
+            adjectives("moche | nul nulle | pourri | minable"),
+        ),
     ),
     colours=adjectives("rouge | bleu | vert | blanc blanche | noir | jaune"),
     feels={
-        "positive": tuple(map(feel, (
-            "heureux heureuse heureux", "content contente contents", "joyeux joyeuse joyeux",
-            "fier fière fiers"))),
-        "negative": tuple(map(feel, (
-            "triste triste tristes", "fâché fâchée fâchés", "fatigué fatiguée fatigués",
-            "seul seule seuls"))),
+        "positive": tuple(
+            map(
+                feel,
+                (
+                    "heureux heureuse heureux",
+                    "content contente contents",
+                    "joyeux joyeuse joyeux",
+                    "fier fière fiers",
+                ),
+            )
+        ),
+        "negative": tuple(
+            map(
+                feel,
+                (
+                    "triste triste tristes",
+                    "fâché fâchée fâchés",
+                    "fatigué fatiguée fatigués",
+                    "seul seule seuls",
+                ),
+            )
+        ),
     },
     adverbs={
-        "positive": words("avec joie | avec amour | avec plaisir | joyeusement | en souriant "
-                          "| gaiement"),
-        "negative": words("avec peine | avec colère | en pleurant | tristement | avec dégoût "
-                          "| avec peur"),
+        "positive": words(
+            "avec joie | avec amour | avec plaisir | joyeusement | en souriant | gaiement"
+        ),
+        "negative": words(
+            "avec peine | avec colère | en pleurant | tristement | avec dégoût | avec peur"
+        ),
     },
     exclamations=crossed(
-        (words("Quel bonheur ! | Quel triomphe ! | Un réel délice !"),
-         words("Youpi ! | Ouah, trop bien ! | Hourra !")),
-        (words("Quel malheur ! | Quel désastre ! | Une grave déception !"),
-         words("Beurk ! | Oh non, quelle galère ! | Zut !")),
+        (
+            words("Quel bonheur ! | Quel triomphe ! | Un réel délice !"),
+            words("Youpi ! | Ouah, trop bien ! | Hourra !"),
+        ),
+        (
+            words("Quel malheur ! | Quel désastre ! | Une grave déception !"),
+            words("Beurk ! | Oh non, quelle galère ! | Zut !"),
+        ),
     ),
     openers={
-        "formal": words("En effet, | Par ailleurs, | En outre, | De plus, | Par conséquent, "
-                        "| Comme indiqué précédemment,"),
+        "formal": words(
+            "En effet, | Par ailleurs, | En outre, | De plus, | Par conséquent, "
+            "| Comme indiqué précédemment,"
+        ),
         "informal": words("Bon, | Hé, | Bref, | Franchement, | Allez, | Tu sais quoi,"),
     },
     closers={
-        "formal": words(", selon le rapport | , comme prévu | , sans aucun doute "
-                        "| , il convient de le noter | , conformément au plan "
-                        "| , pour conclure"),
-        "informal": words(", tu vois | , quoi | , mdr | , sans blague | , pour de vrai "
-                          "| , je te jure"),
+        "formal": words(
+            ", selon le rapport | , comme prévu | , sans aucun doute "
+            "| , il convient de le noter | , conformément au plan "
+            "| , pour conclure"
+        ),
+        "informal": words(
+            ", tu vois | , quoi | , mdr | , sans blague | , pour de vrai | , je te jure"
+        ),
     },
     intensifiers={
         "formal": words("particulièrement | extrêmement | véritablement | tout à fait"),
-        "informal": words("super | vachement | trop | hyper")},
+        "informal": words("super | vachement | trop | hyper"),
+    },
     because={"formal": words("car"), "informal": words("parce que~")},
     conjunction={"formal": words("et ensuite"), "informal": words("et puis")},
     but={"formal": words("toutefois"), "informal": words("mais")},
     times={
-        "past": words("hier | la semaine dernière | l'année dernière | hier soir "
-                      "| il y a longtemps | autrefois"),
-        "present": words("aujourd'hui | maintenant | en ce moment | ces jours-ci | chaque jour "
-                         "| actuellement"),
-        "future": words("demain | la semaine prochaine | l'année prochaine | bientôt | plus tard "
-                        "| un jour"),
+        "past": words(
+            "hier | la semaine dernière | l'année dernière | hier soir "
+            "| il y a longtemps | autrefois"
+        ),
+        "present": words(
+            "aujourd'hui | maintenant | en ce moment | ces jours-ci | chaque jour | actuellement"
+        ),
+        "future": words(
+            "demain | la semaine prochaine | l'année prochaine | bientôt | plus tard | un jour"
+        ),
     },
     pronouns=persons("je~ | elle | il | ils"),
     companions={
@@ -181,7 +222,8 @@ market: au stand | dans la boutique | à la caisse | à la foire
             ("i", "mon ami", "ma sœur", "ma famille"),
             ("she", "son ami", "sa sœur", "sa famille"),
             ("he", "son ami", "sa sœur", "sa famille"),
-            ("they", "leur ami", "leur sœur", "leur famille"))
+            ("they", "leur ami", "leur sœur", "leur famille"),
+        )
     },
     possessives={
         "i": {"m": " mon", "f": " ma", "vowel": " mon"},
@@ -193,33 +235,67 @@ market: au stand | dans la boutique | à la caisse | à la foire
     be_at=tenses("était", "est", "sera"),
     be_all=tenses("étaient", "sont", "seront"),
     be_num=tenses("étaient", "sont", "seront"),
-    be_feel=dict(zip(TENSES, map(persons, (
-        "étais | était | était | étaient", "suis | est | est | sont",
-        "serai | sera | sera | seront")), strict=True)),
+    be_feel=dict(
+        zip(
+            TENSES,
+            map(
+                persons,
+                (
+                    "étais | était | était | étaient",
+                    "suis | est | est | sont",
+                    "serai | sera | sera | seront",
+                ),
+            ),
+            strict=True,
+        )
+    ),
     be_rest=tenses("", "", ""),
     it={"m": " il", "f": " elle"},
     ask={tense: persons("") for tense in TENSES},
-    numbers=words("un | deux | trois | quatre | cinq | six | sept | huit | neuf | dix | onze "
-                  "| douze"),
+    numbers=words(
+        "un | deux | trois | quatre | cinq | six | sept | huit | neuf | dix | onze | douze"
+    ),
     weekdays=words("lundi | mardi | mercredi | jeudi | vendredi | samedi | dimanche"),
-    months=words("janvier | février | mars | avril | mai | juin | juillet | août | septembre "
-                 "| octobre | novembre | décembre"),
+    months=words(
+        "janvier | février | mars | avril | mai | juin | juillet | août | septembre "
+        "| octobre | novembre | décembre"
+    ),
     date="WEEKDAY DAY MONTH",
-    subjects={"sea": " la mer", "kitchen": " la cuisine", "garden": " le jardin",
-              "city": " la ville", "music": " la musique", "winter": " l'hiver",
-              "space": " l'espace", "market": " le marché"},
-    languages={"en": " en anglais", "fr": " en français", "de": " en allemand",
-               "es": " en espagnol", "hu": " en hongrois"},
+    subjects={
+        "sea": " la mer",
+        "kitchen": " la cuisine",
+        "garden": " le jardin",
+        "city": " la ville",
+        "music": " la musique",
+        "winter": " l'hiver",
+        "space": " l'espace",
+        "market": " le marché",
+    },
+    languages={
+        "en": " en anglais",
+        "fr": " en français",
+        "de": " en allemand",
+        "es": " en espagnol",
+        "hu": " en hongrois",
+    },
     moods={"positive": " gaie", "negative": " sombre"},
-    ratings={"positive": words("Note : 4 sur 5 | Note : 5 sur 5"),
-             "negative": words("Note : 1 sur 5 | Note : 2 sur 5")},
-    greetings={"formal": words("Chère Madame | Cher Monsieur"),
-               "informal": words("Salut | Coucou")},
-    goodbyes={"formal": words("Cordialement, | Avec mes salutations distinguées,"),
-              "informal": words("Bisous, | À plus,")},
+    ratings={
+        "positive": words("Note : 4 sur 5 | Note : 5 sur 5"),
+        "negative": words("Note : 1 sur 5 | Note : 2 sur 5"),
+    },
+    greetings={
+        "formal": words("Chère Madame | Cher Monsieur"),
+        "informal": words("Salut | Coucou"),
+    },
+    goodbyes={
+        "formal": words("Cordialement, | Avec mes salutations distinguées,"),
+        "informal": words("Bisous, | À plus,"),
+    },
     frames={
-        "main": ("OPEN? TIME ,/comma SUBJ FIN REST OBJ PLACE? CLOSE? .",
-                 "OPEN? SUBJ FIN REST OBJ PLACE TIME? CLOSE? ."),
+        "main": (
+            "OPEN? TIME ,/comma SUBJ FIN REST OBJ PLACE? CLOSE? .",
+            "OPEN? SUBJ FIN REST OBJ PLACE TIME? CLOSE? .",
+        ),
         "adverb": ("OPEN? SUBJ FIN REST OBJ ADVERB PLACE? CLOSE? .",),
         "there": ("OPEN? PLACE ,/comma il y THERE INDEF CLOSE? .",),
         "quality": ("OPEN? NOM BE INTENS? PRED CLOSE? .",),
@@ -228,8 +304,10 @@ market: au stand | dans la boutique | à la caisse | à la foire
         "quote": ("SUBJ SFIN SREST _:/ «/opening_quote EXCLAIM _»/closing_quote",),
         "two": ("OPEN? SUBJ FIN REST OBJ AND NEXT FIN REST OBJ .",),
         "question": ("est-ce/question_word que~/question_word HE FIN REST OBJ PLACE? _?",),
-        "why": ("pourquoi/question_word est-ce/question_word que~/question_word "
-                "HE FIN REST OBJ PLACE? _?",),
+        "why": (
+            "pourquoi/question_word est-ce/question_word que~/question_word "
+            "HE FIN REST OBJ PLACE? _?",
+        ),
         "exclaim": ("EXCLAIM",),
         "because": ("OPEN? SUBJ FEELBE INTENS? FEEL BECAUSE HE FIN REST OBJ .",),
         "as": ("NOM BE aussi PRED que/conjunction OTHER .",),

@@ -93,7 +93,8 @@ HUNGARIAN = Lexicon(
     adjective_first=True,
     articles={f"{case}:n": " egy" if case == "indef" else " a~" for case in CASES},
     nouns={topic: tuple(map(noun, texts)) for topic, texts in NOUNS.items()},
-    places=spaced(by_topic("""
+    places=spaced(
+        by_topic("""
 sea: a kikötőben | a parton | a szigeten | a mólón
 kitchen: az asztalon | a sütőben | a serpenyőben | a hűtő mellett
 garden: a kerítés mögött | a gyepen | a sövény alatt | a szökőkút mellett
@@ -102,47 +103,80 @@ music: a színpadon | a teremben | az operában | a fesztiválon
 winter: a hóban | a jégen | a hegyen | a kandalló mellett
 space: az égen | a világűrben | a Marson | a csillagvizsgálóban
 market: a standon | az üzletben | a pénztárnál | a vásáron
-""")),
+""")
+    ),
     verbs={topic: tuple(map(verb, texts)) for topic, texts in VERBS.items()},
     likes={key: tuple(map(verb, texts)) for key, texts in LIKES.items()},
     says={key: tuple(map(verb, texts)) for key, texts in SAYS.items()},
     adjectives=crossed(
-        both(*(tuple(map(same, text.split())) for text in (
-            "szép jó fényes friss", "pompás kiváló csodálatos nagyszerű",
-            "klassz szuper király cuki"))),
-        both(*(tuple(map(same, text.split())) for text in (
-            "csúnya rossz törött piszkos", "siralmas silány elfogadhatatlan szánalmas",
-            "béna gagyi vacak ciki"))),
+        both(
+            *(
+                tuple(map(same, text.split()))
+                for text in (
+                    "szép jó fényes friss",
+                    "pompás kiváló csodálatos nagyszerű",
+                    "klassz szuper király cuki",
+                )
+            )
+        ),
+        both(
+            *(
+                tuple(map(same, text.split()))
+                for text in (
+                    "csúnya rossz törött piszkos",
+                    "siralmas silány elfogadhatatlan szánalmas",
+                    "béna gagyi vacak ciki",
+                )
+            )
+        ),
     ),
     colours=tuple(map(same, ["piros", "kék", "zöld", "fehér", "fekete", "sárga"])),
     feels={
-        "positive": tuple(map(feel, (
-            "boldog boldogok", "vidám vidámak", "elégedett elégedettek", "büszke büszkék"))),
-        "negative": tuple(map(feel, (
-            "szomorú szomorúak", "dühös dühösek", "fáradt fáradtak", "magányos magányosak"))),
+        "positive": tuple(
+            map(
+                feel,
+                ("boldog boldogok", "vidám vidámak", "elégedett elégedettek", "büszke büszkék"),
+            )
+        ),
+        "negative": tuple(
+            map(
+                feel,
+                ("szomorú szomorúak", "dühös dühösek", "fáradt fáradtak", "magányos magányosak"),
+            )
+        ),
     },
     adverbs={
         "positive": words("örömmel | szeretettel | mosolyogva | vidáman | boldogan | lelkesen"),
         "negative": words("sírva | dühösen | félve | szomorúan | keserűen | undorral"),
     },
     exclamations=crossed(
-        (words("Micsoda öröm! | Micsoda diadal! | Igazi élvezet!"),
-         words("Juhé! | Hű, de jó! | Hurrá!")),
-        (words("Micsoda balszerencse! | Micsoda katasztrófa! | Súlyos csalódás!"),
-         words("Fúj! | Jaj ne, de gáz! | Pfuj!")),
+        (
+            words("Micsoda öröm! | Micsoda diadal! | Igazi élvezet!"),
+            words("Juhé! | Hű, de jó! | Hurrá!"),
+        ),
+        (
+            words("Micsoda balszerencse! | Micsoda katasztrófa! | Súlyos csalódás!"),
+            words("Fúj! | Jaj ne, de gáz! | Pfuj!"),
+        ),
     ),
     openers={
-        "formal": words("Valóban, | Továbbá, | Ezenfelül, | Mindemellett, | Következésképpen, "
-                        "| Mint korábban említettük,"),
+        "formal": words(
+            "Valóban, | Továbbá, | Ezenfelül, | Mindemellett, | Következésképpen, "
+            "| Mint korábban említettük,"
+        ),
         "informal": words("Na, | Hé, | Szóval, | Őszintén, | Oké, | Képzeld,"),
     },
     closers={
-        "formal": words(", a jelentés szerint | , amint várható volt | , minden kétséget kizáróan "
-                        "| , meg kell jegyezni | , a tervnek megfelelően | , összegzésképpen"),
+        "formal": words(
+            ", a jelentés szerint | , amint várható volt | , minden kétséget kizáróan "
+            "| , meg kell jegyezni | , a tervnek megfelelően | , összegzésképpen"
+        ),
         "informal": words(", tudod | , ugye | , haha | , nem vicc | , komolyan | , esküszöm"),
     },
-    intensifiers={"formal": words("rendkívül | igen | különösen | felettébb"),
-                  "informal": words("tök | irtó | marha | baromi")},
+    intensifiers={
+        "formal": words("rendkívül | igen | különösen | felettébb"),
+        "informal": words("tök | irtó | marha | baromi"),
+    },
     because={"formal": (", mivel",), "informal": (", mert",)},
     conjunction={"formal": words("és ezt követően"), "informal": words("és aztán")},
     but={"formal": words("ám"), "informal": words("de")},
@@ -158,41 +192,78 @@ market: a standon | az üzletben | a pénztárnál | a vásáron
             ("i", "barátommal", "testvéremmel", "családommal"),
             ("she", "barátjával", "testvérével", "családjával"),
             ("he", "barátjával", "testvérével", "családjával"),
-            ("they", "barátjukkal", "testvérükkel", "családjukkal"))
+            ("they", "barátjukkal", "testvérükkel", "családjukkal"),
+        )
     },
-    possessives={person: {"n": text} for person, text in persons(
-        "a barátom | a barátja | a barátja | a barátjuk").items()},
+    possessives={
+        person: {"n": text}
+        for person, text in persons("a barátom | a barátja | a barátja | a barátjuk").items()
+    },
     be=tenses("volt", "", "lesz"),
     be_at=tenses("volt", "van", "lesz"),
     be_all=tenses("voltak", "vannak", "lesznek"),
     be_num=tenses("volt", "van", "lesz"),
-    be_feel=dict(zip(TENSES, map(persons, (
-        "voltam | volt | volt | voltak", "vagyok |  |  | ", "leszek | lesz | lesz | lesznek")),
-        strict=True)),
+    be_feel=dict(
+        zip(
+            TENSES,
+            map(
+                persons,
+                (
+                    "voltam | volt | volt | voltak",
+                    "vagyok |  |  | ",
+                    "leszek | lesz | lesz | lesznek",
+                ),
+            ),
+            strict=True,
+        )
+    ),
     be_rest=tenses("", "", ""),
     it={"n": " az"},
     ask={tense: persons("") for tense in TENSES},
-    numbers=words("egy | kettő | három | négy | öt | hat | hét | nyolc | kilenc | tíz "
-                  "| tizenegy | tizenkettő"),
+    numbers=words(
+        "egy | kettő | három | négy | öt | hat | hét | nyolc | kilenc | tíz | tizenegy | tizenkettő"
+    ),
     weekdays=words("hétfő | kedd | szerda | csütörtök | péntek | szombat | vasárnap"),
-    months=words("január | február | március | április | május | június | július | augusztus "
-                 "| szeptember | október | november | december"),
+    months=words(
+        "január | február | március | április | május | június | július | augusztus "
+        "| szeptember | október | november | december"
+    ),
     date="MONTH DAY ./ ,/comma WEEKDAY",
-    subjects={"sea": " a tenger", "kitchen": " a konyha", "garden": " a kert",
-              "city": " a város", "music": " a zene", "winter": " a tél", "space": " az űr",
-              "market": " a piac"},
-    languages={"en": " angolul", "fr": " franciául", "de": " németül", "es": " spanyolul",
-               "hu": " magyarul"},
+    subjects={
+        "sea": " a tenger",
+        "kitchen": " a konyha",
+        "garden": " a kert",
+        "city": " a város",
+        "music": " a zene",
+        "winter": " a tél",
+        "space": " az űr",
+        "market": " a piac",
+    },
+    languages={
+        "en": " angolul",
+        "fr": " franciául",
+        "de": " németül",
+        "es": " spanyolul",
+        "hu": " magyarul",
+    },
     moods={"positive": " derűs", "negative": " komor"},
-    ratings={"positive": words("Értékelés: 4 pont az 5-ből | Értékelés: 5 pont az 5-ből"),
-             "negative": words("Értékelés: 1 pont az 5-ből | Értékelés: 2 pont az 5-ből")},
-    greetings={"formal": words("Tisztelt Hölgyem | Tisztelt Uram"),
-               "informal": words("Szia | Helló")},
-    goodbyes={"formal": words("Tisztelettel, | Szívélyes üdvözlettel,"),
-              "informal": words("Puszi, | Pá,")},
+    ratings={
+        "positive": words("Értékelés: 4 pont az 5-ből | Értékelés: 5 pont az 5-ből"),
+        "negative": words("Értékelés: 1 pont az 5-ből | Értékelés: 2 pont az 5-ből"),
+    },
+    greetings={
+        "formal": words("Tisztelt Hölgyem | Tisztelt Uram"),
+        "informal": words("Szia | Helló"),
+    },
+    goodbyes={
+        "formal": words("Tisztelettel, | Szívélyes üdvözlettel,"),
+        "informal": words("Puszi, | Pá,"),
+    },
     frames={
-        "main": ("OPEN? TIME SUBJ REST FIN OBJ PLACE? CLOSE? .",
-                 "OPEN? SUBJ TIME? PLACE REST FIN OBJ CLOSE? ."),
+        "main": (
+            "OPEN? TIME SUBJ REST FIN OBJ PLACE? CLOSE? .",
+            "OPEN? SUBJ TIME? PLACE REST FIN OBJ CLOSE? .",
+        ),
         "adverb": ("OPEN? SUBJ PLACE? ADVERB FIN REST OBJ CLOSE? .",),
         "there": ("OPEN? PLACE BEAT INDEF CLOSE? .",),
         "quality": ("OPEN? NOM INTENS? PRED BE CLOSE? .",),
