@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate = commands.add_parser(
         "evaluate", help="score the shipped files on fresh held-out text"
     )
-    evaluate.add_argument("--rows", type=int, default=400, help="rows of 256 tokens")
+    evaluate.add_argument("--rows", type=int, default=240, help="rows of 256 tokens")
     write = commands.add_parser("write", help="print documents of the corpus")
     write.add_argument("--seed", type=int, default=0)
     write.add_argument("--count", type=int, default=3)
@@ -49,14 +49,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from workbench.pocket import evaluate
 
     lab = open_lab("pocket")
-    text = evaluate.Text.of(lab.tokenizer, options.rows)
-    found = evaluate.concepts(lab.engine, lab.suite, text)
-    tables = {
-        "language": evaluate.language(lab.engine, text),
-        "saes": evaluate.quality(lab.engine, lab.suite, text),
-        "concepts": found.table,
-        "steering": evaluate.steering(lab.engine, lab.suite, text, found),
-    }
+    tables = evaluate.everything(lab.engine, lab.suite, options.rows).tables
     for name, table in tables.items():
         _show(name, table)
     _show("summary", pd.Series(evaluate.summary(*tables.values())).to_frame("value").reset_index())

@@ -126,23 +126,15 @@ class Build:
             write_suite(saes, _calibration(model, saes, rows), root)
         return Suite(root, model="pocket")
 
-    def evaluation(self, *, rows: int = 400) -> dict[str, pd.DataFrame]:
+    def evaluation(self, *, rows: int = 240) -> dict[str, pd.DataFrame]:
         """The evaluation tables; labels are written beside the SAEs as a by-product."""
         folder = self.work / "evaluation"
         names = ("language", "saes", "concepts", "steering")
         if not all((folder / f"{name}.csv").exists() for name in names):
+            done = evaluate.everything(self._model(self.base(), "pocket"), self.suite(), rows)
+            _write_json(self.work / "sae" / "labels.json", done.labels)
             folder.mkdir(exist_ok=True)
-            model, suite = self._model(self.base(), "pocket"), self.suite()
-            text = evaluate.Text.of(self.tokenizer, rows)
-            found = evaluate.concepts(model, suite, text)
-            _write_json(self.work / "sae" / "labels.json", found.labels)
-            tables = {
-                "language": evaluate.language(model, text),
-                "concepts": found.table,
-                "saes": evaluate.quality(model, suite, text),
-                "steering": evaluate.steering(model, suite, text, found),
-            }
-            for name, table in tables.items():
+            for name, table in done.tables.items():
                 table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4g")
         return {name: pd.read_csv(folder / f"{name}.csv") for name in names}
 

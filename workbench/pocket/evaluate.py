@@ -132,7 +132,9 @@ def _loss(logits: Tensor, row: list[int]) -> float:
     return float(losses[ids != EOS].sum())
 
 
-def quality(model: Model, suite: Suite, text: Text, *, rows: int = 16) -> pd.DataFrame:
+def quality(
+    model: Model, suite: Suite, text: Text, read: dict[Site, Tensor], *, rows: int = 12
+) -> pd.DataFrame:
     """L0, FVU, loss recovered and dead features of each SAE.
 
     Loss recovered is ``(loss with zero - loss with the SAE) / (loss with zero - loss)``: 1 if
@@ -142,7 +144,6 @@ def quality(model: Model, suite: Suite, text: Text, *, rows: int = 16) -> pd.Dat
     table = []
     for site in tqdm(suite.sites, desc="SAE quality"):
         sae = suite.sae_at(site)
-        read = text.read(model, sorted({site, site.writes_at}))
         f = sae.encode(read[site])
         row = {
             "layer": site.layer,
@@ -175,8 +176,8 @@ class Concepts:
     describes well."""
 
 
-def concepts(model: Model, suite: Suite, text: Text) -> Concepts:
-    """Search every SAE for the feature of every concept."""
+def concepts(suite: Suite, text: Text, read: dict[Site, Tensor]) -> Concepts:
+    """Search every SAE for the feature of every concept; `read` is what `Text.read` gave."""
     labels, halves = text.labels, Halves.of(text.rows, text.keep)
     local_labels = labels[:, [CONCEPTS.index(c) for c in LOCAL]]
     random = torch.Generator().manual_seed(0)
@@ -186,7 +187,7 @@ def concepts(model: Model, suite: Suite, text: Text) -> Concepts:
     names: dict[str, dict[int, tuple[float, str]]] = {}
     probes: dict[str, dict[int, float]] = {}
     for site in tqdm(suite.sites, desc="concepts"):
-        f = suite.sae_at(site).encode(text.read(model, [site])[site])
+        f = suite.sae_at(site).encode(read[site])
         here = Search({})
         score_local(here, site, f, local_labels, halves)
         score_local(chance, site, f, shuffled_labels, halves)
@@ -241,7 +242,7 @@ def _probe(
         return float(f1_score(truth, probability > 0.5))
 
     # A sample is enough for a control and keeps the whole search within minutes.
-    sample = torch.randperm(len(f), generator=torch.Generator().manual_seed(1))[:12_000]
+    sample = torch.randperm(len(f), generator=torch.Generator().manual_seed(1))[:6_000]
     dense, chosen = f[sample].numpy(), halves.first[sample].numpy()
     for concept in (*LOCAL, *PERSISTENT):
         best = probes.setdefault(concept, {})
@@ -276,18 +277,22 @@ def _row(one: Found, chance: Found, probes: dict[int, float]) -> dict[str, Any]:
 
 
 def steering(
-    model: Model, suite: Suite, text: Text, found: Concepts, *, prompts: int = 8
+    model: Model,
+    suite: Suite,
+    text: Text,
+    read: dict[Site, Tensor],
+    found: Concepts,
+    *,
+    prompts: int = 8,
 ) -> pd.DataFrame:
     """The best feature of each persistent concept, and its rivals."""
-    residual = [site for site in suite.sites if site.kind == "res"]
-    sample = text.read(model, residual)
     labels = text.labels
     table = []
     for concept in tqdm(steering_score.scorable(), desc="steering"):
         beginnings = steering_score.prompts_without(model, concept, 2 * prompts, STEERING_SEED)
         choosing = steering_score.Bench.of(model, concept, beginnings[:prompts])
         trying = steering_score.Bench.of(model, concept, beginnings[prompts:])
-        features = [one for one in found.best[concept] if 1 <= one.site.layer <= 6][:3]
+        features = [one for one in found.best[concept] if 1 <= one.site.layer <= 6][:2]
         candidates = [
             (
                 one.site,
@@ -301,9 +306,9 @@ def steering(
         columns = [i for i, c in enumerate(CONCEPTS) if c.startswith(f"{factor}:")]
         site = feature.site
         vector = steering_score.mean_difference(
-            sample[site], labels, CONCEPTS.index(concept), columns
+            read[site], labels, CONCEPTS.index(concept), columns
         )
-        rival = steering_score.choose(choosing, [(site, vector, 1.0)], (1.0, 2.0, 3.5, 5.0))
+        rival = steering_score.choose(choosing, [(site, vector, 1.0)], (1.0, 2.0, 3.5))
         noise = torch.randn(len(vector), generator=torch.Generator().manual_seed(0))
         noise *= feature.direction.norm() / noise.norm()
         index = next(
@@ -330,6 +335,30 @@ def steering(
             }
         table.append(row)
     return pd.DataFrame(table)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All tables, and the labels that the search gave."""
+
+    tables: dict[str, pd.DataFrame]
+    """``language``, ``saes``, ``concepts`` and ``steering``."""
+    labels: dict[str, dict[str, dict[str, Any]]]
+    """See `Concepts.labels`."""
+
+
+def everything(model: Model, suite: Suite, rows: int) -> Evaluation:
+    """Run every evaluation on `rows` held-out rows."""
+    text = Text.of(model.tokenizer, rows)
+    read = text.read(model, suite.sites)
+    found = concepts(suite, text, read)
+    tables = {
+        "language": language(model, text),
+        "saes": quality(model, suite, text, read),
+        "concepts": found.table,
+        "steering": steering(model, suite, text, read, found),
+    }
+    return Evaluation(tables, found.labels)
 
 
 def summary(

@@ -33,9 +33,9 @@ from workbench.tracing import generate, trace
 
 BUDGET = 1.5
 """Most nats by which the price may exceed unsteered text."""
-STRENGTHS = (1.5, 3.0, 5.0, 8.0)
+STRENGTHS = (2.0, 4.0, 7.0)
 """Multiples of a feature's typical maximum that are tried."""
-PROMPT_TOKENS, NEW_TOKENS = 24, 48
+PROMPT_TOKENS, NEW_TOKENS = 24, 40
 
 
 @dataclass(frozen=True)
