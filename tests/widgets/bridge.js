@@ -7,7 +7,12 @@
 (() => {
   const bridgeToPython = /** @type {ToPython} */ ((id, data) => /** @type {any} */ (window).bridgeToPython(id, data));
   /** @param {string} text base64 */
-  const view = (text) => new DataView(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const view = (text) => {
+    const characters = atob(text);
+    const bytes = new Uint8Array(characters.length);
+    for (let i = 0; i < bytes.length; i += 1) bytes[i] = characters.charCodeAt(i);
+    return new DataView(bytes.buffer);
+  };
 
   class Model {
     /** @param {string} id @param {Record<string, any>} state */

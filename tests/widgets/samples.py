@@ -138,8 +138,8 @@ PLAIN = (
     " a| little| girl| who| lived| near| the| forest|.| She| liked| to| walk| along| the| river|."
 )
 STEERED = (
-    " a| little| girl| who| lived| in| Tokyo|,| the| capital| of| Japan|.| She| liked| to| visit| the|"
-    " old| temples| of| Kyoto|."
+    " a| little| girl| who| lived| in| Tokyo|,| the| capital| of| Japan|.| She| liked| to| visit|"
+    " the| old| temples| of| Kyoto|."
 )
 
 
@@ -151,8 +151,8 @@ def tokens(text: str, *, seed: int) -> list[dict[str, Any]]:
     for number, word in enumerate(words):
         shift = draw.random() * 0.2 if number < 5 else draw.expovariate(1.1)
         p = 0.2 + 0.6 * draw.random()
-        rest = [[" the", (1 - p) * 0.6], [" one", (1 - p) * 0.2], ["\n", 0.0004]]
-        top = sorted([[word, p], *rest], key=lambda pair: -pair[1])
+        rest = [(" the", (1 - p) * 0.6), (" one", (1 - p) * 0.2), ("\n", 0.0004)]
+        top = sorted([(word, p), *rest], key=lambda pair: -pair[1])
         made.append(
             {"text": word, "shift": shift, "p": p, "p_before": p * draw.random(), "top": top}
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator
+from playwright.sync_api import Locator, Position
 
 from tests.widgets import samples
 from tests.widgets.bridge import Bridge
@@ -29,7 +30,7 @@ def ladder(**changes: Any) -> FeatureHeatmap:
     return FeatureHeatmap(**{**traits, **changes})
 
 
-def spot(canvas: Locator, column: int, line: int) -> dict[str, float]:
+def spot(canvas: Locator, column: int, line: int) -> Position:
     """The middle of a cell, in pixels of the canvas' box, when nothing is scrolled."""
     place = {k: float(v) for k, v in canvas.evaluate("c => ({...c.dataset})").items()}
     return {
@@ -63,7 +64,7 @@ def test_colours_are_ordered_by_value(
     bridge = open_bridge(dark=dark)
     canvas = bridge.show(ladder(scale=scale)).locator("canvas")
     seen = [luminance(colour(canvas, column, 0)) for column in range(len(LADDER))]
-    steps = [(b - a) * (1 if dark else -1) for a, b in zip(seen, seen[1:], strict=False)]
+    steps = [(b - a) * (1 if dark else -1) for a, b in pairwise(seen)]
     assert all(step >= 0 for step in steps)
     # "A little" is not "off", and every doubling shows.
     assert steps[0] > 1

@@ -205,7 +205,10 @@ def test_saved_page_draws_from_disk(context: BrowserContext, tmp_path: Path, mak
         assert page.locator(".wb-run").is_disabled()
     else:
         page.wait_for_function("Number(document.querySelector('canvas').dataset.frames) > 0")
-        colours = "c => new Set(new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer)).size"
+        colours = """c => {
+            const { data } = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+            return new Set(new Uint32Array(data.buffer)).size;
+        }"""
         assert page.locator("canvas").evaluate(colours) > 50
         page.locator(".wb-scroller").press("ArrowRight")
         assert page.locator(".wb-card").is_visible()

@@ -138,6 +138,12 @@ class Widget(anywidget.AnyWidget):
         **traits: Initial values of the traits; `layout`, `tabbable` and `tooltip` as in ipywidgets.
     """
 
+    _esm: str | Path = f"function render() {{}}\n{_ENTRY}"
+    """The ES module; a subclass gives its own."""
+
+    _css: str | Path = ""
+    """The style sheet; a subclass gives its own."""
+
     title = traitlets.Unicode("").tag(sync=True)
     """Heading, one line."""
 

@@ -87,6 +87,8 @@ export class MatrixPlot {
     /** @type {Map<string, string>} */
     this.fitted = new Map();
     this.size = { left: 0, right: 0, head: 0, cell: CELL.least, width: 0, height: 0, tilted: false };
+    /** @type {{labels: string[], font: string, width: number}} */
+    this.measured = { labels: [], font: "", width: 0 };
     this.frames = 0;
     /** @type {Cell | null} */
     this.toReveal = null;
@@ -250,8 +252,7 @@ export class MatrixPlot {
     const room = available - left - right;
     const count = Math.max(1, matrix.tokens.length);
     const cell = Math.floor(Math.min(CELL.most, Math.max(CELL.least, room / count)));
-    // Long prompts are measured at their first tokens: the head must not jump while one scrolls.
-    const widest = Math.min(LONGEST_LABEL, Math.max(0, ...this.labels.slice(0, 400).map((t) => c.measureText(t).width)));
+    const widest = this.widestLabel();
     const tilted = widest + 10 > cell;
     const head = tilted ? Math.ceil((widest + 8) * Math.sin(TILT) + 16) : 30;
     const whole = { width: left + count * cell + right, height: head + matrix.rows * ROW + FOOT };
@@ -270,6 +271,16 @@ export class MatrixPlot {
       canvas.style.height = `${height}px`;
     }
     c.setTransform(ratio, 0, 0, ratio, 0, 0);
+  }
+
+  /** Width of the widest token label, measured again when the labels or the face change. */
+  widestLabel() {
+    const { context: c, labels } = this;
+    if (this.measured.labels !== labels || this.measured.font !== c.font) {
+      const widest = labels.reduce((most, text) => Math.max(most, c.measureText(text).width), 0);
+      this.measured = { labels, font: c.font, width: Math.min(LONGEST_LABEL, widest) };
+    }
+    return this.measured.width;
   }
 
   draw() {

@@ -16,7 +16,10 @@ export function recordedModel(json) {
   /** @type {{state: Record<string, any>, bytes: Record<string, string>}} */
   const { state, bytes } = JSON.parse(json);
   for (const [name, text] of Object.entries(bytes)) {
-    const raw = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    // A loop, since Uint8Array.from with a function takes seconds for a large matrix.
+    const characters = atob(text);
+    const raw = new Uint8Array(characters.length);
+    for (let i = 0; i < raw.length; i += 1) raw[i] = characters.charCodeAt(i);
     state[name] = new DataView(raw.buffer);
   }
   const events = new EventTarget();

@@ -264,12 +264,16 @@ class SteeringPanel {
 
   showStatus() {
     const { state = "idle", total = 0, rate } = this.model.get("status") ?? {};
-    const done = state === "running" ? this.columns.steered.tokens.length : this.model.get("status")?.done ?? 0;
+    const { steered, plain } = this.columns;
+    // A panel may write the unsteered text first: say which one is growing.
+    const twinFirst = steered.tokens.length === 0 && plain.tokens.length > 0;
+    const written = (twinFirst ? plain : steered).tokens.length;
+    const done = state === "running" ? written : this.model.get("status")?.done ?? 0;
     const speed = Number.isFinite(rate) && rate > 0 ? ` · ${short(rate)} tokens/s` : "";
     /** @type {Record<string, string>} */
     const words = {
       idle: "Idle",
-      running: `Running · ${done} of ${total} tokens`,
+      running: `Running · ${twinFirst ? "unsteered, " : ""}${done} of ${total} tokens`,
       done: `Done · ${done} tokens${speed}`,
       stopped: `Stopped after ${done} of ${total} tokens`,
       error: `Failed after ${done} of ${total} tokens`,

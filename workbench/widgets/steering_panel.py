@@ -22,7 +22,7 @@ from typing import Any
 import traitlets
 
 from workbench.widgets.base import Handler, Widget, checked_records, source, style, table
-from workbench.widgets.token_stream import TokenStream
+from workbench.widgets.token_stream import TokenStream, json_token
 
 _NEEDED = ("layer", "kind", "index", "label", "low", "high", "step", "value")
 _OPTIONAL = ("safe", "unit", "mode", "muted", "neutral")
@@ -129,6 +129,8 @@ class SteeringPanel(Widget):
         receipt: Sequence[str] = (),
         rate: float | None = None,
         error: str = "",
+        steered: Iterable[Mapping[str, Any]] | None = None,
+        plain: Iterable[Mapping[str, Any]] | None = None,
     ) -> bool:
         """End a run: the rest of its tokens, then both texts, status and receipt as traits.
 
@@ -138,6 +140,9 @@ class SteeringPanel(Widget):
             receipt: Lines for the receipt box.
             rate: Tokens a second; measured from `start` if None.
             error: Text for the error box.
+            steered: The steered tokens where more is known of them than when they were streamed,
+                such as a `shift` that a second pass measured; the streamed ones if None.
+            plain: The unsteered tokens, alike.
 
         Returns:
             False if the run is stale; then nothing is changed.
@@ -148,6 +153,10 @@ class SteeringPanel(Widget):
             texts = self._stream.finish(run)
             if texts is None:
                 return False
+            if steered is not None:
+                texts["steered"] = [json_token(token) for token in steered]
+            if plain is not None:
+                texts["plain"] = [json_token(token) for token in plain]
             done = len(texts["steered"])
             seconds = max(time.monotonic() - self._started, 1e-9)
             total = self.status.get("total", done)

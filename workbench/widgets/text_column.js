@@ -117,10 +117,11 @@ export class TextColumn {
     if (token.p !== undefined) facts.push(["probability", percent(token.p)]);
     if (token.p_before !== undefined) facts.push(["without the edits", percent(token.p_before)]);
     if (token.shift !== undefined) facts.push(["shift", exact(token.shift)]);
-    const bars = (token.top ?? []).map(([text, p]) => /** @type {[string, number]} */ ([exactToken(text), p]));
+    const others = (token.top ?? []).filter(([text]) => text !== token.text);
+    const bars = others.map(([text, p]) => /** @type {[string, number]} */ ([exactToken(text), p]));
     const title = exactToken(token.text);
     const note = token.shift === undefined ? undefined : `shift: ${this.shiftUnit()}`;
-    this.frame.card.show({ title, facts, bars, barsTitle: "most probable here", note },
+    this.frame.card.show({ title, facts, bars, barsTitle: "alternatives", note },
       this.spans[index].getBoundingClientRect(), "below");
     this.frame.live.textContent = [title, ...facts.map((f) => f.join(" "))].join(", ");
   }
