@@ -28,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate = commands.add_parser(
         "evaluate", help="score the shipped files on fresh held-out text"
     )
-    evaluate.add_argument("--rows", type=int, default=240, help="rows of 256 tokens")
+    evaluate.add_argument("--rows", type=int, default=160, help="rows of 256 tokens")
     write = commands.add_parser("write", help="print documents of the corpus")
     write.add_argument("--seed", type=int, default=0)
     write.add_argument("--count", type=int, default=3)

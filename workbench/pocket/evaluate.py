@@ -185,7 +185,6 @@ def concepts(suite: Suite, text: Text, read: dict[Site, Tensor]) -> Concepts:
     found, chance = Search({}), Search({})
     by_site: dict[str, list[Found]] = {c: [] for c in PERSISTENT}
     names: dict[str, dict[int, tuple[float, str]]] = {}
-    probes: dict[str, dict[int, float]] = {}
     for site in tqdm(suite.sites, desc="concepts"):
         f = suite.sae_at(site).encode(read[site])
         here = Search({})
@@ -201,8 +200,7 @@ def concepts(suite: Suite, text: Text, read: dict[Site, Tensor]) -> Concepts:
             if concept in by_site and site.kind == "res":
                 by_site[concept].append(one)
         _name(names, site, here)
-        if site.kind == "res":
-            _probe(probes, f, labels, halves, means, held, admitted, first)
+    probes = _probes(suite, text, read, found.best)
     rows = [_row(one, chance.best[c], probes.get(c, {})) for c, one in found.best.items()]
     ranked = {c: sorted(ones, key=lambda one: -one.chosen) for c, ones in by_site.items()}
     table = pd.DataFrame(rows).sort_values(["persistent", "score"], ascending=False)
@@ -225,41 +223,36 @@ def _name(names: dict, site: Site, here: Search) -> None:
             own[one.index] = (one.score, concept)
 
 
-def _probe(
-    probes: dict,
-    f: Tensor,
-    labels: Tensor,
-    halves: Halves,
-    means: Any,
-    held: Any,
-    admitted: Any,
-    first: Any,
-) -> None:
-    """Best sparse probe so far of each concept with 1 and 5 features, over residual sites."""
+def _probes(
+    suite: Suite, text: Text, read: dict[Site, Tensor], best: dict[str, Found]
+) -> dict[str, dict[int, float]]:
+    """Sparse probes of each concept with 1 and 5 features, at the site of its best feature."""
     from sklearn.metrics import f1_score, roc_auc_score
 
     def f1(truth: np.ndarray, probability: np.ndarray) -> float:
         return float(f1_score(truth, probability > 0.5))
 
+    labels, halves = text.labels, Halves.of(text.rows, text.keep)
     # A sample is enough for a control and keeps the whole search within minutes.
-    sample = torch.randperm(len(f), generator=torch.Generator().manual_seed(1))[:6_000]
-    dense, chosen = f[sample].numpy(), halves.first[sample].numpy()
-    for concept in (*LOCAL, *PERSISTENT):
-        best = probes.setdefault(concept, {})
-        for k in (1, 5):
+    sample = torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))[:8_000]
+    out: dict[str, dict[int, float]] = {}
+    for site in sorted({one.site for one in best.values()}):
+        f = suite.sae_at(site).encode(read[site])
+        means, held, admitted, owner = windows(f, text.rows, text.keep, PERSISTENT)
+        for concept in (c for c, one in best.items() if one.site == site):
             if concept in PERSISTENT:
                 column = PERSISTENT.index(concept)
                 rows = admitted[:, column]
-                args = (means[rows], held[rows, column], first[rows], k, roc_auc_score)
+                x, truth, half = means[rows], held[rows, column], (owner % 2 == 0)[rows]
             else:
+                x = f[sample].numpy()
                 truth = labels[sample, CONCEPTS.index(concept)].numpy()
-                args = (dense, truth, chosen, k, f1)
-            truth, half = args[1], args[2]
-            enough = min(
-                truth[half].sum(), (~truth[half]).sum(), truth[~half].sum(), (~truth[~half]).sum()
-            )
-            if enough >= 5:
-                best[k] = max(best.get(k, 0.0), probe(*args))
+                half = halves.first[sample].numpy()
+            sides = (truth[half], ~truth[half], truth[~half], ~truth[~half])
+            if min(side.sum() for side in sides) >= 5:
+                measure = roc_auc_score if concept in PERSISTENT else f1
+                out[concept] = {k: probe(x, truth, half, k, measure) for k in (1, 5)}
+    return out
 
 
 def _row(one: Found, chance: Found, probes: dict[int, float]) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from workbench.tracing import generate, trace
 
 BUDGET = 1.5
 """Most nats by which the price may exceed unsteered text."""
-STRENGTHS = (2.0, 4.0, 7.0)
+STRENGTHS = (0.75, 1.25, 2.0, 3.0)
 """Multiples of a feature's typical maximum that are tried."""
 PROMPT_TOKENS, NEW_TOKENS = 24, 40
 
