@@ -37,7 +37,7 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def loud_module(seed: int = 0) -> Gemma2ForCausalLM:
-    """A random Gemma 2 whose every part matters: with default weights, most planted bugs stay unseen."""
+    """A random Gemma 2 whose every part matters: with default weights, most bugs stay unseen."""
     torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
     module = Gemma2ForCausalLM(
@@ -54,7 +54,7 @@ def loud_module(seed: int = 0) -> Gemma2ForCausalLM:
             sliding_window=WINDOW,
             initializer_range=1.0,
             tie_word_embeddings=False,
-            attn_implementation="eager",
+            attn_implementation="eager",  # pyright: ignore[reportCallIssue]
             pad_token_id=0,
             eos_token_id=1,
             bos_token_id=2,
@@ -70,7 +70,10 @@ def loud_module(seed: int = 0) -> Gemma2ForCausalLM:
 
 @dataclass
 class RandomSuite:
-    """A `FeatureSource` of random SAEs, one for each site, with decoder rows that are not of unit norm."""
+    """A `FeatureSource` of random SAEs, one for each site, all numbers different.
+
+    Decoder rows are not of unit norm, as in some published formats.
+    """
 
     saes: dict[Site, SAE]
 
@@ -78,10 +81,10 @@ class RandomSuite:
         return self.saes[site]
 
     def typical_maximum(self, site: Site, index: int) -> float:
-        return 3.0 + index
+        return 1.0 + site.layer + len(site.kind) / 2 + index / 10
 
     def mean_norm(self, site: Site) -> float:
-        return 5.0 + site.layer
+        return 3.0 + site.layer + len(site.kind)
 
 
 def random_sae(site: Site, d_in: int, seed: int, d_out: int | None = None) -> SAE:
@@ -111,3 +114,9 @@ def suite(model: Model) -> RandomSuite:
     return RandomSuite(
         {s: random_sae(s, s.width(model.config), 100 + i) for i, s in enumerate(sites)}
     )
+
+
+@pytest.fixture
+def fresh() -> Model:
+    """A model of the test's own, which it may change."""
+    return wrap(loud_module(), byte_tokenizer(), name="fresh")

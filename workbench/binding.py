@@ -1,23 +1,27 @@
-"""Edits bound to a suite of SAEs: numbers in activation units, and only the weights that are needed.
+"""Edits bound to a suite of SAEs: numbers in activation units, and only the weights needed.
 
-The edits of one site become one small program: ``k`` columns of ``W_enc`` give the ``k`` activations, every edit turns
-its own into a coefficient, and ``k`` rows of ``W_dec`` turn the coefficients into one difference. That is
-``2 k d_in`` multiplications a token instead of ``2 d_in d_sae``, so twenty edits cost about what one costs.
+The edits of one site become one small program: ``k`` columns of ``W_enc`` give the ``k``
+activations ``f``, every edit is a line ``a + b f``, and ``k`` rows of ``W_dec`` turn those
+coefficients into one difference. That is ``2 k d_in`` multiplications a token instead of
+``2 d_in d_sae``, in a fixed number of tensor operations, so twenty edits cost about what one costs.
+All weights are gathered here, once, and not in the passes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Scope, Steer, When
+from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Scope, Steer, When, edit_list
 from workbench.sae import SAE
 from workbench.sites import Site
+
+CPU = torch.device("cpu")
 
 
 class FeatureSource(Protocol):
@@ -36,8 +40,39 @@ class FeatureSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Reads a few features of one site."""
+
+    sae: SAE
+    """These features only, or the whole SAE where one activation depends on all (TopK)."""
+    chosen: tuple[int, ...] | None
+    """What to keep of the whole SAE's features."""
+
+    @classmethod
+    def of(cls, sae: SAE, indices: Sequence[int], device: torch.device) -> Probe:
+        """A probe for the features `indices`, which may repeat, with its weights on `device`."""
+        if sae.k is not None:
+            return cls(sae.to(device), tuple(indices))
+        rows = list(indices)
+        few = replace(
+            sae,
+            W_enc=torch.stack([sae.encoder_column(index) for index in rows], 1),
+            b_enc=sae.b_enc[rows],
+            W_dec=torch.stack([sae.direction(index) for index in rows]),
+            threshold=None if sae.threshold is None else sae.threshold[rows],
+            config=replace(sae.config, d_sae=len(rows)),
+        )
+        return cls(few.to(device), None)
+
+    def activations(self, x: Tensor) -> Tensor:
+        """Activations ``(..., index)`` in float32 of the features at `x` ``(..., d_in)``."""
+        found = self.sae.encode(x)
+        return (found if self.chosen is None else found[..., self.chosen]).float()
+
+
 Watch = tuple[Site, int]
-"""A feature whose activation a condition needs: where it is read, and its index."""
+"""A feature whose activation a condition needs: where it is read, and its place in the probe."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +84,24 @@ class Term:
     edit: Steer | Clamp | Scale | Ablate
     amount: float
     """The edit's number in activation units."""
+    scope: Scope
     condition: tuple[Watch, float] | None
     """A feature and the activation it must exceed."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """All feature edits that read one site."""
 
     site: Site
     sae: SAE
     terms: tuple[Term, ...]
+    device: torch.device = CPU
+
+    @cached_property
+    def numbers(self) -> tuple[int, ...]:
+        """Place of each term in the caller's list."""
+        return tuple(term.number for term in self.terms)
 
     @cached_property
     def indices(self) -> list[int]:
@@ -68,35 +110,93 @@ class Group:
 
     @cached_property
     def rows(self) -> Tensor:
-        """Decoder rows ``(term, d_out)``."""
-        return torch.stack([self.sae.direction(index) for index in self.indices])
+        """Decoder rows ``(term, d_out)``, in float32."""
+        rows = torch.stack([self.sae.direction(index) for index in self.indices])
+        return rows.to(self.device, torch.float32)
 
     @cached_property
-    def needs_activations(self) -> bool:
-        """False when every edit adds a constant."""
-        return not all(isinstance(term.edit, Steer) for term in self.terms)
+    def row_norms(self) -> Tensor:
+        """Norms of the decoder rows ``(term,)``."""
+        return self.rows.norm(dim=-1)
+
+    @cached_property
+    def probe(self) -> Probe | None:
+        """Reads the terms' features; None when every edit adds a constant."""
+        if all(isinstance(term.edit, Steer) for term in self.terms):
+            return None
+        return Probe.of(self.sae, self.indices, self.device)
+
+    @cached_property
+    def lines(self) -> tuple[Tensor, Tensor]:
+        """Constants and slopes of the terms ``(term,)``."""
+        lines = torch.tensor([t.edit.line(t.amount) for t in self.terms], device=self.device)
+        return lines[:, 0], lines[:, 1]
+
+    @cached_property
+    def prompt_only(self) -> bool:
+        """Whether no term can act on a generated token."""
+        return all(term.scope.prompt_only for term in self.terms)
 
     def coefficients(self, x: Tensor) -> Tensor:
         """What each term adds of its decoder row, before masks ``(batch, pos, term)``."""
-        shape = (*x.shape[:-1], len(self.terms))
-        if self.needs_activations:
-            activations = self.sae.encode_features(x, self.indices)
+        constants, slopes = self.lines
+        if self.probe is None:
+            return constants.expand(*x.shape[:-1], -1)
+        return constants + slopes * self.probe.activations(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Replacement:
+    """A patch with all that it needs."""
+
+    number: int
+    """Place in the caller's list."""
+    patch: Patch
+    sae: SAE | None
+    """For a patch of features only."""
+    device: torch.device = CPU
+
+    @cached_property
+    def _features(self) -> tuple[Probe, Tensor, Tensor] | None:
+        """Probe, the other run's activations ``(pos, index)``, and the decoder rows."""
+        if self.sae is None:
+            return None
+        indices = list(self.patch.features or ())
+        probe = Probe.of(self.sae, indices, self.device)
+        rows = torch.stack([self.sae.direction(index) for index in indices])
+        return probe, probe.activations(self._other), rows.to(self.device, torch.float32)
+
+    @cached_property
+    def _other(self) -> Tensor:
+        return self.patch.activation.to(self.device, torch.float32)
+
+    def difference(self, x: Tensor, positions: Tensor) -> Tensor:
+        """What the patch adds ``(batch, pos, d_in)``; zero beyond the other run's end.
+
+        Args:
+            x: Activation ``(batch, pos, d_in)``.
+            positions: ``(batch, pos)`` position of each token, negative for padding.
+        """
+        end = len(self._other)
+        known = ((positions >= 0) & (positions < end))[..., None]
+        where = positions.clamp(0, end - 1)
+        if self._features is None:
+            change = self._other[where] - x.float()
         else:
-            activations = torch.zeros(shape, device=x.device, dtype=torch.float32)
-        return torch.stack(
-            [t.edit.coefficient(activations[..., i], t.amount) for i, t in enumerate(self.terms)], -1
-        )
+            probe, target, rows = self._features
+            change = (target[where] - probe.activations(x)) @ rows
+        return change.masked_fill(~known, 0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Program:
     """What to do at each site of one run."""
 
     edits: tuple[Edit, ...]
     groups: dict[Site, Group]
     """By the site where the features are read."""
-    patches: dict[Site, tuple[tuple[int, Patch, SAE | None], ...]]
-    watches: dict[Site, tuple[tuple[int, SAE], ...]]
+    patches: dict[Site, tuple[Replacement, ...]]
+    watches: dict[Site, Probe]
     """Features that conditions need, by site."""
 
     @cached_property
@@ -107,48 +207,81 @@ class Program:
 
     @cached_property
     def scopes(self) -> tuple[Scope, ...]:
-        """The scope of each edit."""
-        return tuple(edit.scope for edit in self.edits)
+        """The different scopes of the edits."""
+        return tuple(dict.fromkeys(edit.scope for edit in self.edits))
+
+    def check(self, config: Any) -> Program:
+        """The program itself when every site and width is the model's.
+
+        Raises:
+            ValueError: Naming the layer, the SAE or the patch that does not fit.
+        """
+        for site in self.sites:
+            site.check(config)
+        for site, group in self.groups.items():
+            _check_width(group.sae, site, config)
+        for site, probe in self.watches.items():
+            _check_width(probe.sae, site, config)
+        for site, replacements in self.patches.items():
+            for found in replacements:
+                wanted, got = site.width(config), found.patch.activation.shape[1]
+                if got != wanted:
+                    raise ValueError(
+                        f"the patch at {site} is {got} wide and the activation {wanted}; "
+                        "take it from the same site of the same model"
+                    )
+                if found.sae is not None:
+                    _check_width(found.sae, site, config)
+        return self
 
 
-def bind(edits: Sequence[Edit], source: FeatureSource | None) -> Program:
-    """Gather what `edits` need from `source`.
+def bind(
+    edits: Sequence[Edit], source: FeatureSource | None, *, device: torch.device = CPU
+) -> Program:
+    """Gather on `device` what `edits` need from `source`.
 
     Raises:
         TypeError: If something in the list is not an edit.
-        ValueError: If a feature does not exist, or a patch does not fit its site.
+        ValueError: If a feature does not exist.
     """
     terms: dict[Site, list[Term]] = {}
-    patches: dict[Site, list[tuple[int, Patch, SAE | None]]] = {}
-    watches: dict[Site, dict[int, SAE]] = {}
+    patches: dict[Site, list[Replacement]] = {}
+    watched: dict[Site, list[int]] = {}
+    edits = edit_list(edits)
     for number, edit in enumerate(edits):
         if isinstance(edit, Patch):
-            patches.setdefault(edit.site, []).append((number, edit, _patch_sae(edit, source)))
+            found = Replacement(number, edit, _patch_sae(edit, source), device)
+            patches.setdefault(edit.site, []).append(found)
             continue
-        inner = edit.edit if isinstance(edit, When) else edit
-        if not isinstance(inner, Steer | Clamp | Scale | Ablate):
-            raise TypeError(
-                f"edit {number} is {edit!r}; an edit is one of Steer, Clamp, Scale, Ablate, Patch, When"
-            )
         condition = None
         if isinstance(edit, When):
             site, index = edit.condition_site, edit.condition[1]
-            watches.setdefault(site, {})[index] = _checked(source, site, index)
-            condition = ((site, index), edit.above)
-        sae = _checked(source, inner.site, inner.index)
-        amount = _amount(inner, source, sae)
-        terms.setdefault(inner.site, []).append(Term(number, inner, amount, condition))
+            _checked(source, site, index)
+            places = watched.setdefault(site, [])
+            if index not in places:
+                places.append(index)
+            condition = ((site, places.index(index)), edit.above)
+        inner = edit.edit if isinstance(edit, When) else edit
+        amount = _amount(inner, source, _checked(source, inner.site, inner.index))
+        term = Term(number, inner, amount, edit.scope, condition)
+        terms.setdefault(inner.site, []).append(term)
+
+    def sae(site: Site) -> SAE:
+        return _source(source).sae_at(site)
+
     return Program(
-        edits=tuple(edits),
-        groups={s: Group(s, _source(source).sae_at(s), tuple(t)) for s, t in terms.items()},
-        patches={site: tuple(found) for site, found in patches.items()},
-        watches={site: tuple(found.items()) for site, found in watches.items()},
+        edits=edits,
+        groups={s: Group(s, sae(s), tuple(found), device) for s, found in terms.items()},
+        patches={s: tuple(found) for s, found in patches.items()},
+        watches={s: Probe.of(sae(s), places, device) for s, places in watched.items()},
     )
 
 
 def _source(source: FeatureSource | None) -> FeatureSource:
     if source is None:
-        raise ValueError("editing a feature needs a suite of SAEs: open the model with wb.open(...)")
+        raise ValueError(
+            "editing a feature needs a suite of SAEs: open the model with wb.open(...)"
+        )
     return source
 
 
@@ -158,11 +291,21 @@ def _checked(source: FeatureSource | None, site: Site, index: int) -> SAE:
     return sae
 
 
+def _check_width(sae: SAE, site: Site, config: Any) -> None:
+    wanted = site.width(config), site.writes_at.width(config)
+    got = sae.config.d_in, sae.config.d_out
+    if got != wanted:
+        raise ValueError(
+            f"the SAE for {site} maps width {got[0]} to {got[1]} and the model needs {wanted[0]} "
+            f"to {wanted[1]}: it belongs to another model or another kind of site"
+        )
+
+
 def _amount(edit: Steer | Clamp | Scale | Ablate, source: FeatureSource | None, sae: SAE) -> float:
     """The edit's number in activation units.
 
-    A share of the layer's mean norm is divided by the norm of the decoder row, which is 1 in Gemma Scope's SAEs but not
-    in every format.
+    A share of the layer's mean norm is divided by the norm of the decoder row, which is 1 in
+    Gemma Scope's SAEs but not in every format.
     """
     value, unit = edit.amount
     if unit == "max":
@@ -176,33 +319,6 @@ def _amount(edit: Steer | Clamp | Scale | Ablate, source: FeatureSource | None, 
 def _patch_sae(patch: Patch, source: FeatureSource | None) -> SAE | None:
     if patch.features is None:
         return None
-    if patch.site.kind == "transcoder":
-        raise ValueError("a transcoder's input cannot be patched by features; patch the 'mlp' site")
     for index in patch.features:
         _checked(source, patch.site, index)
     return _source(source).sae_at(patch.site)
-
-
-def patch_difference(patch: Patch, sae: SAE | None, x: Tensor, positions: Tensor) -> Tensor:
-    """What a patch adds ``(batch, pos, d_in)``; zero beyond the other run's end.
-
-    Args:
-        patch: The edit.
-        sae: For a patch of features only.
-        x: Activation ``(batch, pos, d_in)``.
-        positions: ``(batch, pos)`` position of each token, negative for padding.
-    """
-    other = patch.activation.to(x.device, torch.float32)
-    if other.shape[1] != x.shape[2]:
-        raise ValueError(
-            f"the patch at {patch.site} is {other.shape[1]} wide and the activation {x.shape[2]}; "
-            "take it from the same site of the same model"
-        )
-    known = ((positions >= 0) & (positions < len(other)))[..., None]
-    target = other[positions.clamp(0, len(other) - 1)]
-    if sae is None:
-        return (target - x.float()) * known
-    indices = list(patch.features or ())
-    change = sae.encode_features(target, indices) - sae.encode_features(x.float(), indices)
-    rows = torch.stack([sae.direction(index) for index in indices]).float()
-    return (change.float() @ rows) * known

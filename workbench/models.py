@@ -1,7 +1,7 @@
 """Open a model, and let one caller use it at a time.
 
-nnsight keeps a run's state on the model, so two traces at once break each other. A `Turn` is the queue in front of
-a model: a second caller waits, or asks the first to stop, as it chooses.
+nnsight keeps a run's state on the model, so two traces at once break each other. A `Turn` is the
+queue in front of a model: a second caller waits, or asks the first to stop, as it chooses.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Turn:
         """Hold the model for a ``with`` block.
 
         Args:
-            busy: What to do if it is in use: ``"wait"`` for the end, or ``"cancel"``, which sets the `stop` of
-                the present holder and then waits for it.
+            busy: What to do if it is in use: ``"wait"`` for the end, or ``"cancel"``, which sets
+                the `stop` of the present holder and then waits for it.
             stop: How a later caller may ask this one to stop.
 
         Raises:
@@ -53,17 +53,23 @@ class Turn:
                 "the model is in use by this very call (a stream callback, perhaps): "
                 "start the second run after the first has returned"
             )
-        # Short waits keep the main thread open to KeyboardInterrupt on every platform.
-        while not self._lock.acquire(timeout=0.05):
-            holder = self._stop
-            if busy == "cancel" and holder is not None:
-                holder.set()
-        self._owner, self._stop = threading.get_ident(), stop
+        self._acquire(cancel=busy == "cancel")
         try:
+            self._owner, self._stop = threading.get_ident(), stop
             yield
         finally:
             self._owner = self._stop = None
             self._lock.release()
+
+    def _acquire(self, *, cancel: bool) -> None:
+        free = self._lock.acquire(blocking=False)
+        while not free:
+            # Asked before every wait: the holder may be one that came in between.
+            holder = self._stop
+            if cancel and holder is not None:
+                holder.set()
+            # Short waits keep the main thread open to KeyboardInterrupt on every platform.
+            free = self._lock.acquire(timeout=0.05)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,9 +87,9 @@ class Model:
     turn: Turn = field(default_factory=Turn, repr=False)
 
     @property
-    def config(self) -> Any:  # noqa: ANN401 (each architecture has its own class)
+    def config(self) -> Any:
         """The transformers config of the text model."""
-        return self.module.config.get_text_config()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        return _text_config(self.module)
 
     @property
     def device(self) -> torch.device:
@@ -100,16 +106,19 @@ class Model:
         """Ids that end a generation."""
         end = getattr(self.module.generation_config, "eos_token_id", None)
         end = self.tokenizer.eos_token_id if end is None else end
-        return tuple(end) if isinstance(end, list) else (end,)
+        if end is None:
+            return ()
+        return (end,) if isinstance(end, int) else tuple(end)
 
 
-def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:  # noqa: ANN401
+def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:
     """A `Model` around a loaded transformers module. The module is put into evaluation mode.
 
     Raises:
-        ValueError: If its attention cannot soft-cap although its config asks for it, or it is in float16.
+        ValueError: If its attention cannot soft-cap although its config asks for it, or it is in
+            float16.
     """
-    config = module.config.get_text_config()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+    config = _text_config(module)
     if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation == "sdpa":
         raise ValueError(
             "this model soft-caps its attention scores and 'sdpa' attention leaves the cap out: "
@@ -121,11 +130,24 @@ def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:  # noqa: ANN
     return Model(name, traced, module, tokenizer)
 
 
-def load(path: str | Path, *, name: str | None = None, device: str | None = None, dtype: torch.dtype | None = None) -> Model:
+def load(
+    path: str | Path,
+    *,
+    name: str | None = None,
+    device: str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Model:
     """A `Model` from a folder in Hugging Face's layout, or from a hub id."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: PLC0415 (slow import)
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    module = AutoModelForCausalLM.from_pretrained(path, dtype=dtype or torch.float32, attn_implementation="eager")
+    module: Any = AutoModelForCausalLM.from_pretrained(
+        path, dtype=dtype or torch.float32, attn_implementation="eager"
+    )
     if device is not None:
         module = module.to(device)
     return wrap(module, AutoTokenizer.from_pretrained(path), name=name or str(path))
+
+
+def _text_config(module: Any) -> Any:
+    # A model that also sees images keeps its language part's numbers one level down.
+    return module.config.get_text_config()

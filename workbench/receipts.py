@@ -1,13 +1,16 @@
 """Receipts: what each edit really did.
 
-An edit that never acted is the commonest silent mistake in steering (a wrong site, a position that a cache never
-shows again, an error term that takes the change back). So every run returns, for each edit, the forward passes and
-positions where it added something, and how much next to what was there.
+An edit that never acted is the commonest silent mistake in steering (a wrong site, a position that
+a cache never shows again, an error term that takes the change back). So every run returns, for each
+edit, the forward passes and positions where it added something, and how much next to what was
+there.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +28,7 @@ class Act:
     mean_norm: float
     """Mean norm of what it added, over those positions, in activation units."""
     relative_norm: float
-    """The same over the norm of the activation there."""
+    """The same over the norm of the activation to which it was added."""
 
     @property
     def acted(self) -> bool:
@@ -36,8 +39,8 @@ class Act:
         if not self.acted:
             return "did not act"
         return (
-            f"acted at {len(self.positions)} positions in {len(self.steps)} steps, adding a norm of "
-            f"{self.mean_norm:.3g} ({self.relative_norm:.0%} of the activation)"
+            f"acted at {len(self.positions)} positions in {len(self.steps)} steps, adding a norm "
+            f"of {self.mean_norm:.3g} ({self.relative_norm:.0%} of the activation)"
         )
 
 
@@ -57,51 +60,91 @@ class NoEffectWarning(UserWarning):
     """An edit changed nothing in a whole run."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """What some edits added at one site in one pass."""
+
+    norms: Tensor
+    """``(batch, pos, edit)``"""
+    sizes: Tensor
+    """Norm of what was there ``(batch, pos)``."""
+    where: Tensor
+    """Position of each token ``(batch, pos)``; negative where nothing counts."""
+
+
 class Recorder:
     """Collects what the edits of a batch do, pass by pass."""
 
-    def __init__(self, edits: int, rows: int) -> None:
-        self._edits, self._rows = edits, rows
-        self._entries: list[tuple[int, Tensor, Tensor, Tensor, Tensor]] = []
-        self._where = self._step = torch.empty(0)
+    def __init__(self, edits: int, lengths: Tensor) -> None:
+        """Start with the number of `edits` and the prompts' `lengths` ``(batch, 1)``."""
+        self._edits, self._lengths = edits, lengths
+        self._entries: dict[tuple[int, ...], list[_Entry]] = {}
+        self._seen = torch.full_like(lengths, -1)
+        self._where = self._seen
+        self._passes = 0
 
-    def start_pass(self, positions: Tensor, lengths: Tensor) -> None:
-        """Note the `positions` ``(batch, pos)`` of the coming pass and the prompts' `lengths` ``(batch, 1)``."""
-        self._where = positions
-        self._step = (positions - lengths + 1).clamp(min=0)
+    def start_pass(self, positions: Tensor) -> None:
+        """Note the `positions` ``(batch, pos)`` of the coming pass."""
+        # Without a cache old tokens come by again in every pass; they count once.
+        self._where = positions.masked_fill(positions <= self._seen, -1)
+        self._seen = torch.maximum(self._seen, positions[:, -1:])
+        self._passes += 1
 
-    def add(self, edit: int, norms: Tensor, x: Tensor) -> None:
-        """Note that `edit` added vectors of `norms` ``(batch, pos)`` to `x` ``(batch, pos, d)``."""
-        # Only references are kept while the model runs; the sums wait for `receipts`.
-        self._entries.append((edit, norms, x, self._where, self._step))
+    def add(self, edits: Sequence[int], norms: Tensor, sizes: Tensor) -> None:
+        """Note that `edits` added vectors of `norms` ``(batch, pos, edit)``.
+
+        `sizes` ``(batch, pos)`` are the norms of what was there. The sums wait for `receipts`, so
+        that a GPU is not made to wait in every pass.
+        """
+        self._entries.setdefault(tuple(edits), []).append(_Entry(norms, sizes, self._where))
 
     def receipts(self) -> tuple[Receipt, ...]:
         """A receipt for each row; warns once for each edit that acted in none."""
-        acts = [[self._act(edit, row) for edit in range(self._edits)] for row in range(self._rows)]
-        for edit in range(self._edits):
-            if not any(row[edit].acted for row in acts):
+        rows = range(len(self._lengths))
+        found = [self._acts(edit) for edit in range(self._edits)]
+        for edit, acts in enumerate(found):
+            # A run that was stopped before it began says nothing about its edits.
+            if self._passes and not any(act.acted for act in acts):
                 warnings.warn(
-                    f"edit {edit} did not act: its feature, positions, steps or condition never came up",
+                    f"edit {edit} did not act: its feature, positions, steps or condition never "
+                    "came up, or its strength changes nothing",
                     NoEffectWarning,
-                    stacklevel=4,
+                    stacklevel=_caller(),
                 )
-        return tuple(Receipt(tuple(row)) for row in acts)
+        return tuple(Receipt(tuple(acts[row] for acts in found)) for row in rows)
 
-    def _act(self, edit: int, row: int) -> Act:
-        mine = [entry for entry in self._entries if entry[0] == edit]
-        if not mine:
-            return Act((), (), 0.0, 0.0)
-        norms = torch.cat([norm[row] for _, norm, _, _, _ in mine]).float()
-        sizes = torch.cat([x[row].float().norm(dim=-1) for _, _, x, _, _ in mine])
-        where = torch.cat([position[row] for _, _, _, position, _ in mine])
-        step = torch.cat([steps[row] for _, _, _, _, steps in mine])
-        hit = (norms > 0) & (where >= 0)
-        if not hit.any():
-            return Act((), (), 0.0, 0.0)
-        relative = norms[hit] / sizes[hit].clamp(min=torch.finfo(torch.float32).tiny)
-        return Act(
-            steps=tuple(step[hit].unique().tolist()),
-            positions=tuple(where[hit].unique().tolist()),
-            mean_norm=norms[hit].mean().item(),
-            relative_norm=relative.mean().item(),
-        )
+    def _acts(self, edit: int) -> list[Act]:
+        """What `edit` did in each row."""
+        parts = [
+            (entry.norms[..., edits.index(edit)], entry.sizes, entry.where)
+            for edits, entries in self._entries.items()
+            if edit in edits
+            for entry in entries
+        ]
+        if not parts:
+            return [Act((), (), 0.0, 0.0)] * len(self._lengths)
+        norms, sizes, where = (torch.cat(part, 1).cpu() for part in zip(*parts, strict=True))
+        steps = (where - self._lengths.cpu() + 1).clamp(min=0)
+        return [_act(*row) for row in zip(norms, sizes, where, steps, strict=True)]
+
+
+def _act(norms: Tensor, sizes: Tensor, where: Tensor, steps: Tensor) -> Act:
+    """The record of one edit in one row, from ``(pos,)`` each."""
+    hit = (norms > 0) & (where >= 0)
+    if not hit.any():
+        return Act((), (), 0.0, 0.0)
+    relative = norms[hit] / sizes[hit].clamp(min=torch.finfo(torch.float32).tiny)
+    return Act(
+        steps=tuple(steps[hit].unique().tolist()),
+        positions=tuple(where[hit].unique().tolist()),
+        mean_norm=norms[hit].mean().item(),
+        relative_norm=relative.mean().item(),
+    )
+
+
+def _caller() -> int:
+    """The `stacklevel` of the first frame outside of this package, for a warning of the caller."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("workbench."):
+        level, frame = level + 1, frame.f_back
+    return level

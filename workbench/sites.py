@@ -1,31 +1,34 @@
 """Sites: where an activation is, and how to read and write it inside a trace.
 
-This is the one module that knows Gemma 2's module names and the shapes in which transformers hands tensors around.
-Each layer of Gemma 2 runs
+This is the one module that knows Gemma 2's module names and the shapes in which transformers hands
+tensors around. Each layer of Gemma 2 runs
 
     x -> input_layernorm -> self_attn -> post_attention_layernorm -> + x
       -> pre_feedforward_layernorm -> mlp -> post_feedforward_layernorm -> + -> output
 
-and Gemma Scope (Lieberum et al. 2024, arXiv 2408.05147, section 3.1 and appendix B) reads four places of it:
+and Gemma Scope (Lieberum et al. 2024, arXiv 2408.05147, section 3.1 and appendix B) reads four
+places of it:
 
-============  =======================================================================  =================
-kind          activation                                                               width
-============  =======================================================================  =================
-``att``       input of ``self_attn.o_proj``: head outputs side by side                 heads x head_dim
-``transcoder``  input of ``pre_feedforward_layernorm`` over its RMS, *without* the gain  d_model
-``mlp``       output of ``post_feedforward_layernorm``                                 d_model
-``res``       output of the layer                                                      d_model
-``embed``     token embeddings before the multiplication by sqrt(d_model)              d_model
-============  =======================================================================  =================
+==============  ===============================================================  ================
+kind            activation                                                       width
+==============  ===============================================================  ================
+``att``         input of ``self_attn.o_proj``: head outputs side by side         heads x head_dim
+``transcoder``  input of ``pre_feedforward_layernorm`` over its RMS, *no* gain   d_model
+``mlp``         output of ``post_feedforward_layernorm``                         d_model
+``res``         output of the layer                                              d_model
+``embed``       token embeddings before the multiplication by sqrt(d_model)      d_model
+==============  ===============================================================  ================
 
-The table is in execution order (``embed`` comes first of all), which is the order in which nnsight insists on being
-asked.
+The table is in execution order (``embed`` comes first of all), which is the order in which nnsight
+insists on being asked.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from functools import total_ordering
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import torch
@@ -82,8 +85,9 @@ class Site:
 
     def __post_init__(self) -> None:
         check_kind(self.kind)
-        if isinstance(self.layer, bool) or not isinstance(self.layer, int):
+        if isinstance(self.layer, bool) or not isinstance(self.layer, Integral):
             raise TypeError(f"layer must be a whole number, got {self.layer!r}")
+        object.__setattr__(self, "layer", operator.index(self.layer))
         if self.layer < 0 or (self.kind == "embed" and self.layer != 0):
             wanted = "0 for 'embed'" if self.kind == "embed" else "0 or more"
             raise ValueError(f"layer {self.layer} does not exist; it must be {wanted}")
@@ -103,29 +107,30 @@ class Site:
 
     @property
     def hook_name(self) -> str:
-        """The name of the same activation in TransformerLens (there ``hook_z`` keeps the heads apart)."""
+        """TransformerLens' name of the same activation (there ``hook_z`` keeps the heads apart)."""
         return _HOOK_NAME[self.kind].format(layer=self.layer)
 
     @property
     def module_path(self) -> str:
-        """The module of `Gemma2ForCausalLM` at whose input or output the activation is found."""
+        """The module of `Gemma2ForCausalLM` at whose input or output the activation is."""
         return _MODULE[self.kind].format(layer=self.layer)
 
     @property
     def writes_at(self) -> Site:
         """Where a decoder direction of this site's SAE is added.
 
-        A transcoder reads before the MLP and writes what the MLP writes; every other SAE writes where it reads.
+        A transcoder reads before the MLP and writes what the MLP writes; every other SAE writes
+        where it reads.
         """
         return Site(self.layer, "mlp") if self.kind == "transcoder" else self
 
-    def width(self, config: Any) -> int:  # noqa: ANN401 (any transformers config)
+    def width(self, config: Any) -> int:
         """Length of the activation, d_in, for a model with this `config`."""
         if self.kind == "att":
             return config.num_attention_heads * config.head_dim
         return config.hidden_size
 
-    def check(self, config: Any) -> Site:  # noqa: ANN401 (any transformers config)
+    def check(self, config: Any) -> Site:
         """The site itself when the model has it.
 
         Raises:
@@ -134,11 +139,12 @@ class Site:
         layers = config.num_hidden_layers
         if self.layer >= layers:
             raise ValueError(
-                f"layer {self.layer} does not exist: the model has {layers} layers, 0 to {layers - 1}"
+                f"layer {self.layer} does not exist: the model has {layers} layers, "
+                f"0 to {layers - 1}"
             )
         return self
 
-    def read(self, model: Any) -> Tensor:  # noqa: ANN401 (an nnsight envoy or a plain module with the same names)
+    def read(self, model: Any) -> Tensor:
         """The activation ``(batch, pos, d_in)`` at this point of a trace over `model`."""
         module = _resolve(model, self.module_path)
         if self.kind == "att":
@@ -146,9 +152,10 @@ class Site:
         if self.kind == "transcoder":
             return rms_normalised(module.input, module.eps)
         value = tensor_of(module.output)
-        return value / _embedding_scale(module) if self.kind == "embed" else value
+        # In float32, so that a division in bfloat16 and the multiplication back change nothing.
+        return value.float() / _embedding_scale(module) if self.kind == "embed" else value
 
-    def write(self, model: Any, value: Tensor) -> None:  # noqa: ANN401
+    def write(self, model: Any, value: Tensor) -> None:
         """Replace the activation by `value` ``(batch, pos, d_in)``, inside a trace.
 
         Raises:
@@ -160,13 +167,13 @@ class Site:
         elif self.kind == "transcoder":
             raise ValueError(f"{self} can only be read; a transcoder writes at {self.writes_at}")
         elif self.kind == "embed":
-            module.output = value * _embedding_scale(module)
+            module.output = (value * _embedding_scale(module)).to(module.output.dtype)
         else:
             module.output = like(module.output, value)
 
 
 def tensor_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    """The hidden states of a layer's output: transformers 5 returns the tensor, 4 a tuple that starts with it."""
+    """The hidden states of a layer's output: a tensor in transformers 5, first of a tuple in 4."""
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -176,17 +183,17 @@ def like(output: Tensor | tuple[Tensor, ...], value: Tensor) -> Tensor | tuple[T
 
 
 def rms_normalised(x: Tensor, eps: float) -> Tensor:
-    """``x / sqrt(mean(x^2) + eps)`` in float32: Gemma Scope's transcoder input, the norm's gain left out."""
+    """``x / sqrt(mean(x^2) + eps)`` in float32: a transcoder's input, without the norm's gain."""
     x = x.float()
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
 
 
-def _embedding_scale(module: Any) -> float:  # noqa: ANN401
+def _embedding_scale(module: Any) -> float:
     # transformers 5 scales inside the embedding module, 4.x after it.
     return float(getattr(module, "scalar_embed_scale", 1.0))
 
 
-def _resolve(model: Any, path: str) -> Any:  # noqa: ANN401
+def _resolve(model: Any, path: str) -> Any:
     for name in path.split("."):
         model = model[int(name)] if name.isdigit() else getattr(model, name)
     return model

@@ -1,14 +1,19 @@
 """Tokens: ids with the strings to show for them, and the one rule about ``<bos>``.
 
-Gemma's activations are only what Gemma Scope was trained on when exactly one ``<bos>`` stands first; without it peaks
-are 30 to 45 % low, and its own activation is so large that position 0 must never be scored. So: every prompt gets
-exactly one, however it was written, and `Tokens.special` says which positions to leave out.
+Gemma's activations are only what Gemma Scope was trained on when exactly one ``<bos>`` stands
+first; without it peaks are 30 to 45 % low, and its own activation is so large that position 0 must
+never be scored. So: every prompt gets exactly one, however it was written, and `Tokens.special`
+says which positions to leave out.
 """
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -34,20 +39,32 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def text(self) -> str:
+        """What the tokens say together, special ones left out."""
+        shown = (s for s, special in zip(self.strings, self.special, strict=True) if not special)
+        parts = (_as_bytes(s) for s in shown)
+        return b"".join(parts).decode("utf-8", "replace")
+
     def tensor(self) -> Tensor:
         """Ids ``(1, pos)``."""
         return torch.tensor([self.ids])
 
 
-def tokens_of(tokenizer: Any, ids: Sequence[int]) -> Tokens:  # noqa: ANN401 (any transformers tokenizer)
+def tokens_of(tokenizer: Any, ids: Sequence[int]) -> Tokens:
     """`Tokens` for finished ids, nothing added."""
+    ids = tuple(int(i) for i in ids)
     special = set(tokenizer.all_special_ids)
-    strings = tuple(_display(tokenizer, int(i)) for i in ids)
-    return Tokens(tuple(int(i) for i in ids), strings, tuple(int(i) in special for i in ids))
+    return Tokens(ids, strings_of(tokenizer, ids), tuple(i in special for i in ids))
+
+
+def strings_of(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """What to show for each of `ids`."""
+    return tuple(_display(tokenizer, i) for i in ids)
 
 
 def tokenize(
-    tokenizer: Any,  # noqa: ANN401 (any transformers tokenizer)
+    tokenizer: Any,
     prompt: Prompt | Tokens,
     *,
     context: int | None = None,
@@ -61,10 +78,11 @@ def tokenize(
 
     Raises:
         TypeError: If the prompt is none of these.
-        ValueError: If it is empty, holds an id that the tokenizer does not have, or is longer than `context`.
+        ValueError: If it is empty, holds an id that the tokenizer does not have, or is longer than
+            `context`.
     """
     tokens = prompt if isinstance(prompt, Tokens) else _tokenize(tokenizer, prompt)
-    if len(tokens) < 2:
+    if len(tokens) < (1 if tokenizer.bos_token_id is None else 2):
         raise ValueError(
             "the prompt is empty: give at least one token besides <bos>, such as 'The'"
         )
@@ -76,17 +94,17 @@ def tokenize(
     return tokens
 
 
-def _tokenize(tokenizer: Any, prompt: Prompt) -> Tokens:  # noqa: ANN401
+def _tokenize(tokenizer: Any, prompt: Prompt) -> Tokens:
     bos = tokenizer.bos_token_id
     if isinstance(prompt, str):
         ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    elif isinstance(prompt, Tensor) or _all(prompt, int):
+    elif isinstance(prompt, Tensor) or _all(prompt, Integral):
         ids = _checked_ids(tokenizer, prompt)  # pyright: ignore[reportArgumentType]
     elif _all(prompt, Mapping):
         ids = _chat_ids(tokenizer, prompt)  # pyright: ignore[reportArgumentType]
     else:
         raise TypeError(
-            f"a prompt is a text, token ids or chat turns like {{'role': 'user', 'content': 'Hi'}}, "
+            "a prompt is a text, token ids or chat turns like {'role': 'user', 'content': 'Hi'}, "
             f"got {type(prompt).__name__}"
         )
     if bos is None:
@@ -98,15 +116,14 @@ def _tokenize(tokenizer: Any, prompt: Prompt) -> Tokens:  # noqa: ANN401
 
 
 def _all(prompt: object, kind: type) -> bool:
-    return (
-        isinstance(prompt, Sequence)
-        and len(prompt) > 0
-        and all(isinstance(p, kind) for p in prompt)
-    )
+    # An empty list is a list of ids, so that it is called empty and not of the wrong type.
+    return isinstance(prompt, Sequence) and all(isinstance(p, kind) for p in prompt)
 
 
-def _checked_ids(tokenizer: Any, prompt: Sequence[int] | Tensor) -> list[int]:  # noqa: ANN401
-    tensor = torch.as_tensor(prompt)
+def _checked_ids(tokenizer: Any, prompt: Sequence[int] | Tensor) -> list[int]:
+    if not isinstance(prompt, Tensor):
+        prompt = torch.tensor([operator.index(i) for i in prompt], dtype=torch.long)
+    tensor = prompt
     if tensor.is_floating_point() or tensor.dim() > 2 or (tensor.dim() == 2 and len(tensor) != 1):
         raise ValueError(
             f"token ids must be whole numbers of shape (pos,) or (1, pos), got {tensor.dtype} "
@@ -121,7 +138,7 @@ def _checked_ids(tokenizer: Any, prompt: Sequence[int] | Tensor) -> list[int]:  
     return ids
 
 
-def _chat_ids(tokenizer: Any, turns: Chat) -> list[int]:  # noqa: ANN401
+def _chat_ids(tokenizer: Any, turns: Chat) -> list[int]:
     for turn in turns:
         if set(turn) != {"role", "content"}:
             raise ValueError(f"a chat turn has the keys 'role' and 'content', got {sorted(turn)}")
@@ -131,20 +148,33 @@ def _chat_ids(tokenizer: Any, turns: Chat) -> list[int]:  # noqa: ANN401
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def _display(tokenizer: Any, token: int) -> str:  # noqa: ANN401
+def _display(tokenizer: Any, token: int) -> str:
     text = tokenizer.decode([token])
     if "\N{REPLACEMENT CHARACTER}" not in text:
         return text
     # A byte-level token that holds only a part of a character.
     piece = tokenizer.convert_ids_to_tokens(token)
-    return (
-        piece if piece.startswith("<0x") else "".join(f"<0x{byte:02X}>" for byte in _bytes(piece))
-    )
+    if _BYTES.fullmatch(piece):
+        return piece
+    table = _byte_table()
+    if not all(character in table for character in piece):
+        return text  # the replacement character itself
+    return "".join(f"<0x{table[character]:02X}>" for character in piece)
 
 
-def _bytes(piece: str) -> bytes:
-    """The bytes behind a byte-level BPE piece, whose printable stand-ins are GPT-2's."""
-    from transformers.convert_slow_tokenizer import bytes_to_unicode  # noqa: PLC0415 (slow import)
+_BYTES = re.compile(r"(<0x[0-9A-F]{2}>)+")
 
-    table = {character: byte for byte, character in bytes_to_unicode().items()}
-    return bytes(table[character] for character in piece)
+
+def _as_bytes(shown: str) -> bytes:
+    """The bytes behind a token's string."""
+    if not _BYTES.fullmatch(shown):
+        return shown.encode("utf-8", "replace")
+    return bytes.fromhex(shown.replace("<0x", "").replace(">", ""))
+
+
+@cache
+def _byte_table() -> dict[str, int]:
+    """The byte behind each printable stand-in of byte-level BPE."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    return {character: byte for byte, character in bytes_to_unicode().items()}

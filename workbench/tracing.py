@@ -1,17 +1,20 @@
 """The engine: run a model once, or let it write, with edits at any site.
 
-Both calls are one nnsight trace. `_intercept` stops the model at each wanted site of each forward pass and hands the
-activation to a function, which may return a changed one. `trace` drives a single pass; `generate` drives its own
-decoding loop (prefill, then one token a pass), so that sampling, streaming, stopping and edits share one clock.
+Both calls are one nnsight trace. `_intercept` stops the model at each wanted site of each forward
+pass and hands the activation to a function, which may return a changed one. `trace` drives a single
+pass; `generate` drives its own decoding loop (prefill, then one token a pass), so that sampling,
+streaming, stopping and edits share one clock.
 
 The model itself is never changed: edits exist for the length of a trace.
 """
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TypeVar
 
 import torch
@@ -20,12 +23,12 @@ from nnsight.intervention.tracer import InterleavingTracer
 from torch import Tensor
 from transformers import DynamicCache
 
-from workbench.binding import FeatureSource, Program, bind, patch_difference
-from workbench.edits import Edit, Scope
+from workbench.binding import FeatureSource, Group, Program, bind
+from workbench.edits import Edit, Scope, When, check_edit, edit_list
 from workbench.models import Busy, Model
 from workbench.receipts import Receipt, Recorder
 from workbench.sites import Site
-from workbench.tokens import Tokens, tokens_of
+from workbench.tokens import Tokens, strings_of, tokens_of
 
 T = TypeVar("T")
 
@@ -43,7 +46,19 @@ class Batch:
 
     @classmethod
     def of(cls, prompts: Sequence[Tokens], pad: int, device: torch.device) -> Batch:
-        """Pad `prompts` to the longest."""
+        """Pad `prompts` to the longest.
+
+        Raises:
+            TypeError: If one is not `Tokens`.
+            ValueError: If there are none.
+        """
+        if not prompts:
+            raise ValueError("there are no prompts: give at least one")
+        for prompt in prompts:
+            if not isinstance(prompt, Tokens):
+                raise TypeError(
+                    f"prompts are Tokens, made by workbench.tokens.tokenize; got {prompt!r}"
+                )
         width = max(len(prompt) for prompt in prompts)
         rows = [[pad] * (width - len(prompt)) + list(prompt.ids) for prompt in prompts]
         lengths = torch.tensor([[len(prompt)] for prompt in prompts], device=device)
@@ -61,9 +76,9 @@ class Trace:
     """What one forward pass left behind, on the CPU."""
 
     activations: dict[Site, Tensor]
-    """``(batch, pos, d_in)`` at each site asked for, after the edits at that site; rows of padding are zero."""
+    """``(batch, pos, d_in)`` at each site asked for, after the edits there; zero at padding."""
     logits: Tensor
-    """``(batch, pos, vocabulary)``, soft-capped as the model does."""
+    """``(batch, pos, vocabulary)``, soft-capped as the model does; zero at padding."""
     receipts: tuple[Receipt, ...]
     """What the edits did, a receipt for each prompt."""
 
@@ -81,16 +96,15 @@ class Generation:
     tokens: Tokens
     """The new tokens with their strings."""
     logprobs: tuple[float, ...]
-    """Log-probability of each new token, in nats, as the (edited) model gave it at temperature 1."""
+    """Log-probability of each new token, in nats, as the edited model gave it at temperature 1."""
     finish: str
-    """``"end"`` for an end-of-sequence token, ``"length"``, ``"context"`` or ``"stopped"``."""
+    """``"end"``: an end-of-sequence token; ``"length"``: `max_new_tokens`; ``"context"``: no room
+    for another position; ``"stopped"``: asked to."""
     receipt: Receipt
     """What the edits did."""
 
     def __str__(self) -> str:
-        return "".join(
-            s for s, special in zip(self.prompt.strings, self.prompt.special, strict=True) if not special
-        ) + self.text
+        return self.prompt.text + self.text
 
 
 @dataclass(frozen=True)
@@ -100,18 +114,23 @@ class Step:
     index: int
     """0 for the first new token."""
     ids: tuple[int, ...]
-    """The new token of each prompt."""
+    """The new token of each prompt; padding for one that has ended."""
     strings: tuple[str, ...]
     """What to show for them."""
     logits: Tensor
-    """``(batch, vocabulary)`` that they were drawn from."""
+    """``(batch, vocabulary)`` of the model, before temperature and `top_p`."""
 
 
 class LiveEdits:
-    """Edits that another thread may change while a model writes; a change holds from the next token on."""
+    """Edits that another thread may change while a model writes.
+
+    A change holds from the next token on. What was already written stays as it was; only without a
+    cache, where each pass reads the whole text again, does it reach back.
+    """
 
     def __init__(self, edits: Sequence[Edit]) -> None:
-        self._edits = tuple(edits)
+        self._edits = edit_list(edits)
+        self._lock = threading.Lock()
 
     @property
     def edits(self) -> tuple[Edit, ...]:
@@ -123,13 +142,28 @@ class LiveEdits:
 
         Raises:
             IndexError: If there is no such place.
-            ValueError: If it acts at another site, which a running trace cannot begin to visit.
+            TypeError: If it is not an edit.
+            ValueError: If it needs a site that the old one did not, which a running trace cannot
+                begin to visit.
         """
-        old = self._edits[index]
-        if edit.site != old.site:
-            raise ValueError(f"edit {index} acts at {old.site} and cannot move to {edit.site} while running")
-        # One assignment, so that a reader sees the old list or the new one.
-        self._edits = (*self._edits[:index], edit, *self._edits[index + 1 :])
+        check_edit(index, edit)
+        # Two sliders may move at once; without the lock one of the two changes could be lost.
+        with self._lock:
+            edits = list(self._edits)
+            if not 0 <= index < len(edits):
+                raise IndexError(f"there is no edit {index}; there are {len(edits)}, from 0")
+            old, new = _sites_of(edits[index]), _sites_of(edit)
+            if not new <= old:
+                raise ValueError(
+                    f"edit {index} needs {', '.join(map(str, sorted(old)))} and cannot move to "
+                    f"{', '.join(map(str, sorted(new - old)))} while running"
+                )
+            edits[index] = edit
+            self._edits = tuple(edits)
+
+
+def _sites_of(edit: Edit) -> set[Site]:
+    return {edit.site, edit.condition_site} if isinstance(edit, When) else {edit.site}
 
 
 def trace(
@@ -156,7 +190,7 @@ def trace(
     """
     wanted = {site.check(model.config) for site in sites}
     with model.turn.take(busy=busy), torch.inference_mode():
-        program = _checked(bind(edits, source), model)
+        program = bind(edits, source, device=model.device).check(model.config)
         batch = Batch.of(prompts, _pad(model), model.device)
         surgeon = _Surgeon(program, batch)
         kept: dict[Site, Tensor] = {}
@@ -177,9 +211,11 @@ def trace(
             ).logits
 
         logits = _intercept(model, sorted(wanted.union(program.sites)), visit, drive)
-        padding = (batch.positions < 0)[..., None]
-        activations = {s: kept[s].masked_fill(padding, 0).cpu() for s in sorted(wanted)}
-        return Trace(activations, logits.cpu(), surgeon.recorder.receipts())
+        receipts = surgeon.recorder.receipts()
+    # Copied outside of inference mode: its tensors could not be used to train a probe on.
+    padding = (batch.positions < 0)[..., None]
+    activations = {s: kept[s].masked_fill(padding, 0).cpu() for s in sorted(wanted)}
+    return Trace(activations, logits.masked_fill(padding, 0).cpu(), receipts)
 
 
 def generate(
@@ -202,39 +238,56 @@ def generate(
 
     Args:
         model: The model.
-        prompts: One or more prompts. Each has its own random stream, so a prompt's text does not depend on its company.
+        prompts: One or more prompts. Each has its own random stream, so a prompt's text does not
+            depend on its company.
         edits: What to change, fixed or live.
         source: SAEs and calibration for the edits.
         max_new_tokens: Most tokens to write; fewer if the context ends first.
         min_new_tokens: No end-of-sequence token before these.
         temperature: 0 for the most likely token always.
-        top_p: Draw from the smallest set of tokens that holds this probability (Holtzman et al. 2020,
-            arXiv 1904.09751).
+        top_p: Draw from the smallest set of tokens that holds this probability (Holtzman et al.
+            2020, arXiv 1904.09751).
         seed: Fixes the random streams.
-        stream: Called after each token.
+        stream: Called after each token, in this thread.
         stop: Set it from another thread and the generation ends within one token.
         use_cache: False to run over the whole text at every step, which is slow and gives the same.
         busy: See `workbench.models.Turn.take`.
 
     Raises:
-        ValueError: If a number is out of range, or a feature does not exist.
+        ValueError: If a number is out of range, a feature does not exist, or an edit makes the
+            model overflow.
     """
     _check_sampling(max_new_tokens, min_new_tokens, temperature, top_p, seed)
     live = edits if isinstance(edits, LiveEdits) else LiveEdits(edits)
     stop = stop or threading.Event()
     with model.turn.take(busy=busy, stop=stop), torch.inference_mode():
-        program = _checked(bind(live.edits, source), model)
+        bound = live.edits
+        program = bind(bound, source, device=model.device).check(model.config)
         surgeon = _Surgeon(program, Batch.of(prompts, _pad(model), model.device))
-        writer = _Writer(model, prompts, surgeon, temperature, top_p, seed)
-        limit = min(max_new_tokens, model.context - max(len(p) for p in prompts))
+        writer = _Writer(
+            model,
+            prompts,
+            surgeon,
+            most=max_new_tokens,
+            least=min_new_tokens,
+            temperature=temperature,
+            top_p=top_p,
+            seed=seed,
+        )
 
-        def drive() -> str:
-            return writer.write(limit, min_new_tokens, stream, stop, live, source, use_cache=use_cache)
+        def rebind() -> Program | None:
+            nonlocal bound
+            latest = live.edits
+            if latest is bound:
+                return None
+            bound = latest
+            return bind(bound, source, device=model.device).check(model.config)
 
-        finish = _intercept(model, program.sites, surgeon.visit, drive)
-        if finish == "length" and limit < max_new_tokens:
-            finish = "context"
-        return writer.generations(finish)
+        def drive() -> None:
+            writer.write(stream, stop, rebind, use_cache=use_cache)
+
+        _intercept(model, program.sites, surgeon.visit, drive)
+        return writer.generations()
 
 
 def _intercept(
@@ -277,8 +330,8 @@ def _serve(
                 if changed is not None:
                     site.write(model.nnsight, changed)
     except OutOfOrderError:
-        # An open loop ends by asking for a pass that never comes. Before the end of the run the same error
-        # would mean that a site was asked for in the wrong order.
+        # An open loop ends by asking for a pass that never comes. Before the end of the run the
+        # same error would mean that a site was asked for in the wrong order.
         if not results:
             raise
 
@@ -289,52 +342,68 @@ class _Surgeon:
     def __init__(self, program: Program, batch: Batch) -> None:
         self.program = program
         self.batch = batch
-        self.recorder = Recorder(len(program.edits), len(batch.ids))
-        self._watched: dict[tuple[Site, int], Tensor] = {}
-        self._pending: dict[Site, Tensor] = {}
+        self.recorder = Recorder(len(program.edits), batch.lengths)
+        self._watched: dict[Site, Tensor] = {}
+        self._pending: dict[Site, list[tuple[Group, Tensor]]] = {}
         self._masks: dict[Scope, Tensor] = {}
         self._positions = batch.positions
+        self._generated = False
 
     def start_pass(self, positions: Tensor) -> None:
-        """Prepare for a forward pass over tokens at `positions` ``(batch, pos)``."""
+        """Prepare for a forward pass over tokens at `positions` ``(batch, pos)``.
+
+        A row of negative positions is left alone.
+        """
         self._positions = positions
         self._watched.clear()
         self._pending.clear()
-        self._masks = {s: s.mask(positions, self.batch.lengths) for s in set(self.program.scopes)}
-        self.recorder.start_pass(positions, self.batch.lengths)
+        # A prompt has two tokens or more, so a pass of one is over generated tokens. Told by the
+        # shape, because asking the tensor would make a GPU wait.
+        self._generated = positions.shape[1] == 1
+        self._masks = {s: s.mask(positions, self.batch.lengths) for s in self.program.scopes}
+        self.recorder.start_pass(positions)
 
     def visit(self, site: Site, x: Tensor) -> Tensor | None:
         """What `x` ``(batch, pos, d_in)`` becomes, or None if nothing touches it."""
-        for index, sae in self.program.watches.get(site, ()):
-            self._watched[site, index] = sae.encode_features(x, [index])[..., 0]
-        if site in self.program.groups:
-            self._difference(site, x)
-        total = self._pending.pop(site, None)
-        for number, patch, sae in self.program.patches.get(site, ()):
-            difference = patch_difference(patch, sae, x, self._positions)
-            difference = difference * self._masks[patch.scope][..., None]
-            self.recorder.add(number, difference.norm(dim=-1), x)
-            total = difference if total is None else total + difference
-        if total is None:
+        program = self.program
+        if site in program.watches:
+            self._watched[site] = program.watches[site].activations(x)
+        group = program.groups.get(site)
+        if group is not None and not (self._generated and group.prompt_only):
+            found = self._coefficients(group, x)
+            self._pending.setdefault(site.writes_at, []).append((group, found))
+        additions = list(self._additions(site, x))
+        if not additions:
             return None
-        return (x + total).to(x.dtype) if x.dtype == torch.float32 else (x.float() + total).to(x.dtype)
+        sizes = x.float().norm(dim=-1)
+        for numbers, norms, _ in additions:
+            self.recorder.add(numbers, norms, sizes)
+        return (x.float() + sum(difference for _, _, difference in additions)).to(x.dtype)
 
-    def _difference(self, site: Site, x: Tensor) -> None:
-        """Put the difference that the group at `site` makes where it will be written."""
-        group = self.program.groups[site]
-        masks = [self._masks[self.program.scopes[term.number]] for term in group.terms]
-        for i, term in enumerate(group.terms):
+    def _additions(self, site: Site, x: Tensor) -> Iterator[tuple[tuple[int, ...], Tensor, Tensor]]:
+        """Which edits add at `site`, the norms ``(batch, pos, edit)`` and the difference."""
+        for group, coefficients in self._pending.pop(site, ()):
+            norms = coefficients.abs() * group.row_norms
+            yield group.numbers, norms, coefficients @ group.rows
+        if self._generated:
+            return
+        for patch in self.program.patches.get(site, ()):
+            difference = patch.difference(x, self._positions)
+            # Filled and not multiplied: padding may hold NaN, and NaN times 0 is NaN.
+            mask = self._masks[patch.patch.scope][..., None]
+            difference = difference.masked_fill(~mask, 0)
+            yield (patch.number,), difference.norm(dim=-1, keepdim=True), difference
+
+    def _coefficients(self, group: Group, x: Tensor) -> Tensor:
+        """What the edits of `group` add of their decoder rows ``(batch, pos, term)``."""
+        masks = []
+        for term in group.terms:
+            mask = self._masks[term.scope]
             if term.condition is not None:
-                watch, above = term.condition
-                masks[i] = masks[i] & (self._watched[watch] > above)
-        coefficients = group.coefficients(x).float() * torch.stack(masks, -1)
-        rows = group.rows.float()
-        norms = coefficients.abs() * rows.norm(dim=-1)
-        for i, term in enumerate(group.terms):
-            self.recorder.add(term.number, norms[..., i], x)
-        target = site.writes_at
-        difference = coefficients @ rows
-        self._pending[target] = self._pending[target] + difference if target in self._pending else difference
+                (site, place), above = term.condition
+                mask = mask & (self._watched[site][..., place] > above)
+            masks.append(mask)
+        return group.coefficients(x).masked_fill(~torch.stack(masks, -1), 0)
 
 
 class _Writer:
@@ -345,87 +414,119 @@ class _Writer:
         model: Model,
         prompts: Sequence[Tokens],
         surgeon: _Surgeon,
+        *,
+        most: int,
+        least: int,
         temperature: float,
         top_p: float,
         seed: int,
     ) -> None:
         self.model, self.prompts, self.surgeon = model, prompts, surgeon
+        self.most, self.least = most, least
         self.temperature, self.top_p = temperature, top_p
+        self.end, self.pad = frozenset(model.end_tokens), _pad(model)
+        # The same seed for each: a prompt's text must not depend on its place in the batch.
         self.random = [torch.Generator().manual_seed(seed) for _ in prompts]
         self.ids: list[list[int]] = [[] for _ in prompts]
         self.logprobs: list[list[float]] = [[] for _ in prompts]
-        self.ended = [False] * len(prompts)
+        self.finish = ["context" if len(p) >= model.context else "" for p in prompts]
 
     def write(
         self,
-        limit: int,
-        least: int,
         stream: Callable[[Step], None] | None,
         stop: threading.Event,
-        live: LiveEdits,
-        source: FeatureSource | None,
+        rebind: Callable[[], Program | None],
         *,
         use_cache: bool,
-    ) -> str:
-        """Write up to `limit` tokens; returns why it ended."""
-        batch, config = self.surgeon.batch, self.model.module.config
-        cache = DynamicCache(config=config) if use_cache else None  # pyright: ignore[reportArgumentType]
+    ) -> None:
+        """Write until every prompt has a reason to end.
+
+        Args:
+            stream: Called after each token.
+            stop: Ends the writing before the next pass.
+            rebind: Gives a changed program, or None.
+            use_cache: Whether to keep keys and values from pass to pass.
+        """
+        batch = self.surgeon.batch
+        cache = DynamicCache(config=self.model.config) if use_cache else None
         ids, positions, mask = batch.ids, batch.positions, batch.attention_mask
-        bound = live.edits
-        for index in range(limit):
+        for index in range(self.most):
             if stop.is_set():
-                return "stopped"
-            if live.edits is not bound:
-                bound = live.edits
-                self.surgeon.program = _checked(bind(bound, source), self.model)
+                self.finish = [finish or "stopped" for finish in self.finish]
+            if all(self.finish):
+                return
+            self.surgeon.program = rebind() or self.surgeon.program
             self.surgeon.start_pass(positions)
-            out = self.model.module(
-                input_ids=ids,
-                attention_mask=mask,
-                position_ids=positions.clamp(min=0),
-                past_key_values=cache,
-                use_cache=use_cache,
-                logits_to_keep=1,
-            )
-            logits = out.logits[:, -1].float()
-            new = self._choose(logits, index < least)
+            logits = self._forward(ids, positions, mask, cache)
+            new = self._choose(logits, goes_on=index < self.least)
             if stream is not None:
-                stream(self._step(index, new, logits))
-            if all(self.ended):
-                return "end"
-            last = positions[:, -1:] + 1
+                chosen = tuple(new.tolist())
+                strings = strings_of(self.model.tokenizer, chosen)
+                stream(Step(index, chosen, strings, logits))
             if mask is not None:
                 mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
-            column = new[:, None].to(ids.device)
+            column, last = new[:, None].to(ids.device), self._next(positions)
             ids = column if use_cache else torch.cat([ids, column], 1)
             positions = last if use_cache else torch.cat([positions, last], 1)
-        return "length"
 
-    def _choose(self, logits: Tensor, must_go_on: bool) -> Tensor:  # noqa: FBT001 (private)
+    def _forward(
+        self, ids: Tensor, positions: Tensor, mask: Tensor | None, cache: DynamicCache | None
+    ) -> Tensor:
+        """Logits ``(batch, vocabulary)`` of the next token, in float32."""
+        out = self.model.module(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions.clamp(min=0),
+            past_key_values=cache,
+            use_cache=cache is not None,
+            logits_to_keep=1,
+        )
+        logits = out.logits[:, -1].float()
+        if not bool(logits.isfinite().all()):
+            raise ValueError(
+                "the model gave NaN or infinity: an edit is too strong for the model's number "
+                "format; lower its strength"
+            )
+        return logits
+
+    def _next(self, positions: Tensor) -> Tensor:
+        """Position of the next token of each prompt ``(batch, 1)``; -1 for one that has ended."""
+        last = positions[:, -1:] + 1
+        if not any(self.finish):
+            return last
+        ended = torch.tensor([[bool(finish)] for finish in self.finish], device=last.device)
+        return last.masked_fill(ended, -1)
+
+    def _choose(self, logits: Tensor, *, goes_on: bool) -> Tensor:
         """The next token of each prompt ``(batch,)``, on the CPU."""
-        if must_go_on:
-            logits = logits.clone()
-            logits[:, list(self.model.end_tokens)] = float("-inf")
-        chosen = sample(logits, self.temperature, self.top_p, self.random)
-        scores = torch.log_softmax(logits, -1).gather(1, chosen[:, None].to(logits.device))[:, 0].tolist()
-        pad = _pad(self.model)
+        allowed = logits
+        if goes_on and self.end:
+            allowed = logits.clone()
+            allowed[:, list(self.end)] = float("-inf")
+        chosen = sample(allowed, self.temperature, self.top_p, self.random)
+        index = chosen[:, None].to(logits.device)
+        scores = torch.log_softmax(logits, -1).gather(1, index)[:, 0].tolist()
         for row, token in enumerate(chosen.tolist()):
-            if self.ended[row]:
-                chosen[row] = pad
+            if self.finish[row]:
+                chosen[row] = self.pad
                 continue
             self.ids[row].append(token)
             self.logprobs[row].append(scores[row])
-            self.ended[row] = token in self.model.end_tokens
+            self.finish[row] = self._reason(row, token)
         return chosen
 
-    def _step(self, index: int, new: Tensor, logits: Tensor) -> Step:
-        ids = tuple(new.tolist())
-        return Step(index, ids, tokens_of(self.model.tokenizer, ids).strings, logits)
+    def _reason(self, row: int, token: int) -> str:
+        """Why the row ends after `token`; empty if it goes on."""
+        if token in self.end:
+            return "end"
+        written = len(self.ids[row])
+        if written == self.most:
+            return "length"
+        return "context" if len(self.prompts[row]) + written >= self.model.context else ""
 
-    def generations(self, finish: str) -> list[Generation]:
+    def generations(self) -> list[Generation]:
         """The finished texts."""
-        receipts = self.surgeon.recorder.receipts()
-        tokenizer = self.model.tokenizer
+        tokenizer, receipts = self.model.tokenizer, self.surgeon.recorder.receipts()
         return [
             Generation(
                 prompt=prompt,
@@ -433,11 +534,11 @@ class _Writer:
                 ids=(*prompt.ids, *ids),
                 tokens=tokens_of(tokenizer, ids),
                 logprobs=tuple(logprobs),
-                finish="end" if ended else finish,
+                finish=finish,
                 receipt=receipt,
             )
-            for prompt, ids, logprobs, ended, receipt in zip(
-                self.prompts, self.ids, self.logprobs, self.ended, receipts, strict=True
+            for prompt, ids, logprobs, finish, receipt in zip(
+                self.prompts, self.ids, self.logprobs, self.finish, receipts, strict=True
             )
         ]
 
@@ -445,38 +546,49 @@ class _Writer:
 def sample(
     logits: Tensor, temperature: float, top_p: float, random: Sequence[torch.Generator]
 ) -> Tensor:
-    """Draw a token for each row ``(batch,)`` from `logits` ``(batch, vocabulary)``, each with its own generator."""
+    """Draw a token for each row ``(batch,)`` from `logits` ``(batch, vocabulary)``.
+
+    Args:
+        logits: Natural logarithms, up to a constant for each row.
+        temperature: What they are divided by; 0 for the largest.
+        top_p: Share of the probability (after the temperature) that may be drawn from.
+        random: A generator for each row.
+    """
     if temperature == 0:
         return logits.argmax(-1).cpu()
-    probabilities = torch.softmax(logits / temperature, -1).cpu()
+    # The largest is brought to 0 first, so that a small temperature cannot overflow.
+    scores = (logits - logits.amax(-1, keepdim=True)) / temperature
+    probabilities = torch.softmax(scores, -1).cpu()
     if top_p < 1:
-        ordered, order = probabilities.sort(descending=True)
+        ordered, order = probabilities.sort(descending=True, stable=True)
         # A token stays if those before it do not reach `top_p`, so that at least one does.
         dropped = ordered.cumsum(-1) - ordered >= top_p
-        probabilities = torch.zeros_like(probabilities).scatter(1, order, ordered.masked_fill(dropped, 0))
+        kept = ordered.masked_fill(dropped, 0)
+        probabilities = torch.zeros_like(probabilities).scatter(1, order, kept)
     rows = zip(probabilities, random, strict=True)
     return torch.cat([torch.multinomial(row, 1, generator=generator) for row, generator in rows])
 
 
 def _check_sampling(most: int, least: int, temperature: float, top_p: float, seed: int) -> None:
+    whole = {"max_new_tokens": most, "min_new_tokens": least, "seed": seed}
+    for name, value in whole.items():
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise TypeError(f"{name} must be a whole number, got {value!r}")
+    for name, value in {"temperature": temperature, "top_p": top_p}.items():
+        if isinstance(value, bool) or not isinstance(value, Real):
+            raise TypeError(f"{name} must be a number, got {value!r}")
     if most < 1:
         raise ValueError(f"max_new_tokens must be at least 1, got {most}")
     if not 0 <= least <= most:
         raise ValueError(f"min_new_tokens must be 0 to max_new_tokens ({most}), got {least}")
-    if not 0 <= temperature < float("inf"):
+    if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature must be 0 (greedy) or more, got {temperature}")
     if not 0 < top_p <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p}")
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed must be a whole number, got {seed!r}")
-
-
-def _checked(program: Program, model: Model) -> Program:
-    for site in program.sites:
-        site.check(model.config)
-    return program
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed must be 0 to 2^63 - 1, got {seed}")
 
 
 def _pad(model: Model) -> int:
     pad = model.tokenizer.pad_token_id
-    return pad if pad is not None else model.end_tokens[0]
+    return next(iter(model.end_tokens), 0) if pad is None else pad
