@@ -24,7 +24,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 import torch
@@ -278,7 +278,15 @@ def load_sae(
         d_out=tensors["W_dec"].shape[1],
         d_sae=d_sae,
     )
-    return SAE(**tensors, activation="jumprelu", config=config)
+    return SAE(
+        W_enc=tensors["W_enc"],
+        b_enc=tensors["b_enc"],
+        W_dec=tensors["W_dec"],
+        b_dec=tensors["b_dec"],
+        threshold=tensors["threshold"],
+        activation="jumprelu",
+        config=config,
+    )
 
 
 def write_params(
@@ -390,7 +398,7 @@ def _read_member(
 
 
 def _npy_header(
-    path: Path, info: zipfile.ZipInfo, stream: BinaryIO | zipfile.ZipExtFile
+    path: Path, info: zipfile.ZipInfo, stream: IO[bytes]
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, memory order and dtype of a member; never unpickles."""
     try:

@@ -38,7 +38,7 @@ from functools import cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
 from torch import Tensor
 
 __all__ = ["Penalty", "Pieces", "Result", "dense_gradients", "sparse_gradients"]

@@ -158,7 +158,8 @@ class Trainer:
         x, y = self._raw(x, target)
         x = x / self._scale_in
         y = y / self._scale_out if self.is_transcoder else x
-        if self.config.activation == "jumprelu" and self.step_count == math.ceil(self.config.topk_until * self.config.steps):
+        switch = math.ceil(self.config.topk_until * self.config.steps)
+        if self.config.activation == "jumprelu" and self.step_count == switch:
             self._start_thresholds(x)
         penalty = self._penalty()
         result = sparse_gradients(x, y, self._parameters, penalty, self._gradients)
