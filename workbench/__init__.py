@@ -42,7 +42,11 @@ _HOME: dict[str, str] = {
 }
 """Public name -> the module below `workbench` that defines it."""
 
-__all__ = ["__version__", "doctor"]
+__all__ = [
+    "__version__",
+    "doctor",
+    *_HOME,
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -95,7 +95,7 @@ def test_a_trace_may_train_a_probe(model: Model) -> None:
 class TupleLayer(Gemma2DecoderLayer):
     """A layer as in transformers 4: it returns a tuple."""
 
-    def forward(self, hidden_states, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN201
+    def forward(self, hidden_states, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
         if isinstance(hidden_states, tuple):
             hidden_states = hidden_states[0]
         return (super().forward(hidden_states, *args, **kwargs), "kept")

@@ -79,8 +79,9 @@ def test_factors_persist_and_switch_on_their_own() -> None:
     switches, sentences, alone = Counter(), 0, 0
     for seed in range(200):
         pieces = write("story", seed).pieces
-        states = [frozenset(c for c in p.concepts if c.partition(":")[0] in FACTORS)
-                  for p in pieces]
+        states = [
+            frozenset(c for c in p.concepts if c.partition(":")[0] in FACTORS) for p in pieces
+        ]
         for before, after in itertools.pairwise(states):
             changed = after - before
             switches.update(c.partition(":")[0] for c in changed)
@@ -175,8 +176,11 @@ def test_every_frame_writes_a_clean_sentence(code: str, frame: str) -> None:
         letter = re.search(r"[^\W\d_]", text)
         assert letter is not None
         assert letter.group().isupper(), text
-        unjoined = {"en": r"\b[Aa] [aeiou]", "fr": r"\b(?:[Ll][ea]|[Jj]e|[Nn]e|que) [aeiouéœ]",
-                    "hu": r"\b[Aa] [aáeéiíoóöőuúüű]"}.get(code, r"\d{9}")
+        unjoined = {
+            "en": r"\b[Aa] [aeiou]",
+            "fr": r"\b(?:[Ll][ea]|[Jj]e|[Nn]e|que) [aeiouéœ]",
+            "hu": r"\b[Aa] [aáeéiíoóöőuúüű]",
+        }.get(code, r"\d{9}")
         assert not re.search(unjoined, text), text
 
 
@@ -199,9 +203,34 @@ def test_a_chat_alternates_roles_and_obeys() -> None:
 def test_local_labels_are_all_there() -> None:
     labels = {c for d in many() for p in d.pieces for c in p.concepts if ":" not in c}
     assert labels >= {
-        "pronoun", "verb", "adjective", "noun", "place", "time_adverb", "conjunction", "article",
-        "sentence_end", "comma", "exclamation", "question_word", "female_name", "male_name",
-        "colour", "number_word", "negation", "opening_quote", "closing_quote", "plural_noun",
-        "possessive", "opener", "closer", "letter_greeting", "letter_closing", "weekday", "month",
-        "number", "rating", "turn_marker",
+        "pronoun",
+        "verb",
+        "adjective",
+        "noun",
+        "place",
+        "time_adverb",
+        "conjunction",
+        "article",
+        "sentence_end",
+        "comma",
+        "exclamation",
+        "question_word",
+        "female_name",
+        "male_name",
+        "colour",
+        "number_word",
+        "negation",
+        "opening_quote",
+        "closing_quote",
+        "plural_noun",
+        "possessive",
+        "opener",
+        "closer",
+        "letter_greeting",
+        "letter_closing",
+        "weekday",
+        "month",
+        "number",
+        "rating",
+        "turn_marker",
     }

@@ -7,6 +7,7 @@ import stat
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def path(tmp_path: Path) -> Path:
     return folder / "params.npz"
 
 
-def toy(activation: str = "jumprelu", **fields) -> SAE:
+def toy(activation: str = "jumprelu", **fields: Any) -> SAE:
     tensors = {name: torch.from_numpy(array) for name, array in arrays().items()}
     if activation != "jumprelu":
         tensors["threshold"] = None
@@ -55,7 +56,7 @@ def toy(activation: str = "jumprelu", **fields) -> SAE:
     return SAE(**tensors, activation=activation, config=config, **fields)
 
 
-def test_a_file_of_numpy_opens_with_its_values_and_its_site(path):
+def test_a_file_of_numpy_opens_with_its_values_and_its_site(path) -> None:
     sae = load_sae(path, model="gemma-2-2b")
     for name, array in arrays().items():
         assert np.array_equal(getattr(sae, name).numpy(), array), name
@@ -71,7 +72,7 @@ def test_a_file_of_numpy_opens_with_its_values_and_its_site(path):
     )
 
 
-def test_arrays_are_mapped_not_copied(path):
+def test_arrays_are_mapped_not_copied(path) -> None:
     members = open_params(path)
     content = np.memmap(path, mode="r")
     for name, member in members.items():
@@ -86,7 +87,7 @@ def test_arrays_are_mapped_not_copied(path):
     assert path.read_bytes() == before
 
 
-def test_opening_reads_no_matrix(tmp_path):
+def test_opening_reads_no_matrix(tmp_path) -> None:
     """A file of 1 GB that is one hole opens at once and without its memory."""
     d_in, d_sae = 2048, 65536
     path = tmp_path / "params.npz"
@@ -121,8 +122,10 @@ def _append_holes(path: Path, sizes: dict[str, tuple[int, int]]) -> None:
             )
             info = zipfile.ZipInfo(f"{name}.npy")
             info.header_offset = archive.start_dir
+            info.CRC = 0
             info.file_size = info.compress_size = len(header.getvalue()) + 4 * shape[0] * shape[1]
             file = archive.fp
+            assert file is not None
             file.seek(archive.start_dir)
             file.write(info.FileHeader(zip64=True) + header.getvalue())
             file.seek(4 * shape[0] * shape[1], io.SEEK_CUR)
@@ -133,7 +136,7 @@ def _append_holes(path: Path, sizes: dict[str, tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_what_is_written_is_read_back(tmp_path, dtype):
+def test_what_is_written_is_read_back(tmp_path, dtype) -> None:
     sae = toy()
     path = write_params(sae, tmp_path / "suite-res" / params_folder(sae.config), dtype=dtype)
     assert path.relative_to(tmp_path).as_posix() == (
@@ -150,7 +153,7 @@ def test_what_is_written_is_read_back(tmp_path, dtype):
     check_params(path)
 
 
-def test_written_arrays_are_aligned_and_the_bytes_repeat(tmp_path):
+def test_written_arrays_are_aligned_and_the_bytes_repeat(tmp_path) -> None:
     first, second = (write_params(toy(), tmp_path / name) for name in "ab")
     assert first.read_bytes() == second.read_bytes()
     for name, member in open_params(first).items():
@@ -160,7 +163,7 @@ def test_written_arrays_are_aligned_and_the_bytes_repeat(tmp_path):
     assert stat.S_IMODE(first.stat().st_mode) == 0o644
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch) -> None:
     path = write_params(toy(), tmp_path)
     before = path.read_bytes()
 
@@ -174,7 +177,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["params.npz"]
 
 
-def test_values_that_float16_cannot_hold_are_refused(tmp_path):
+def test_values_that_float16_cannot_hold_are_refused(tmp_path) -> None:
     sae = toy()
     sae.W_dec[3, 1] = 1e6
     with pytest.raises(ValueError, match=r"W_dec \(float16\) holds 1 value"):
@@ -182,7 +185,7 @@ def test_values_that_float16_cannot_hold_are_refused(tmp_path):
     assert not (tmp_path / "params.npz").exists()
 
 
-def test_a_relu_and_a_pre_encoder_bias_are_written_as_the_same_function(tmp_path):
+def test_a_relu_and_a_pre_encoder_bias_are_written_as_the_same_function(tmp_path) -> None:
     sae = toy("relu", apply_b_dec_to_input=True)
     back = load_sae(write_params(sae, tmp_path))
     x = torch.randn(9, D_IN, generator=torch.Generator().manual_seed(0))
@@ -191,26 +194,26 @@ def test_a_relu_and_a_pre_encoder_bias_are_written_as_the_same_function(tmp_path
     assert not torch.equal(sae.encode(x), toy("relu").encode(x))
 
 
-def test_a_topk_cannot_be_written(tmp_path):
+def test_a_topk_cannot_be_written(tmp_path) -> None:
     with pytest.raises(ValueError, match="no place for its k"):
         write_params(toy("topk", k=3), tmp_path)
 
 
-def test_bfloat16_on_request_and_nothing_narrower(path):
+def test_bfloat16_on_request_and_nothing_narrower(path) -> None:
     assert load_sae(path, dtype=torch.bfloat16).W_enc.dtype == torch.bfloat16
     with pytest.raises(ValueError, match="float16 overflows"):
         load_sae(path, dtype=torch.float16)
 
 
 @pytest.mark.parametrize("name", list(arrays()))
-def test_a_missing_array_is_named(path, name):
+def test_a_missing_array_is_named(path, name) -> None:
     rest = {key: array for key, array in arrays().items() if key != name}
     np.savez(path, **rest)
     with pytest.raises(ValueError, match=rf"params.npz lacks {name}: .* this file holds"):
         open_params(path)
 
 
-def test_lower_case_matrices_are_the_same(path):
+def test_lower_case_matrices_are_the_same(path) -> None:
     renamed = {key.replace("W_", "w_"): array for key, array in arrays().items()}
     np.savez(path, **renamed)
     assert np.array_equal(load_sae(path).W_enc.numpy(), arrays()["W_enc"])
@@ -228,13 +231,13 @@ def test_lower_case_matrices_are_the_same(path):
         ("threshold", np.full(D_SAE, -1, "f4"), "threshold reaches -1"),
     ],
 )
-def test_a_wrong_array_is_refused(path, name, array, message):
+def test_a_wrong_array_is_refused(path, name, array, message) -> None:
     np.savez(path, **{**arrays(), name: array})
     with pytest.raises(ValueError, match=message):
         open_params(path)
 
 
-def test_a_matrix_that_is_not_finite_is_found_by_the_full_check(path):
+def test_a_matrix_that_is_not_finite_is_found_by_the_full_check(path) -> None:
     bad = arrays()
     bad["W_dec"][1000, 2] = np.inf
     np.savez(path, **bad)
@@ -243,25 +246,25 @@ def test_a_matrix_that_is_not_finite_is_found_by_the_full_check(path):
         check_params(path)
 
 
-def test_a_pickle_is_never_read(path):
+def test_a_pickle_is_never_read(path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple:
             return (pytest.fail, ("unpickled",))
 
     np.savez(path, **{**arrays(), "b_dec": np.array([Bomb()], dtype=object)})
-    with pytest.raises(ValueError, match="b_dec.npy is pickled"):
+    with pytest.raises(ValueError, match=r"b_dec.npy is pickled"):
         open_params(path)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 1000, -1])
-def test_a_truncated_file_is_refused(path, keep):
+def test_a_truncated_file_is_refused(path, keep) -> None:
     content = path.read_bytes()
     path.write_bytes(content[:keep])
     with pytest.raises(ValueError, match="cut short"):
         open_params(path)
 
 
-def test_an_array_shorter_than_its_header_is_refused(path):
+def test_an_array_shorter_than_its_header_is_refused(path) -> None:
     full = arrays()
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in full.items():
@@ -269,11 +272,11 @@ def test_an_array_shorter_than_its_header_is_refused(path):
             np.lib.format.write_array(stream, array)
             content = stream.getvalue()
             archive.writestr(f"{name}.npy", content[:-8] if name == "W_dec" else content)
-    with pytest.raises(ValueError, match="W_dec.npy says float32"):
+    with pytest.raises(ValueError, match=r"W_dec.npy says float32"):
         open_params(path)
 
 
-def test_what_cannot_be_mapped_is_copied_and_says_why(path):
+def test_what_cannot_be_mapped_is_copied_and_says_why(path) -> None:
     np.savez_compressed(path, **arrays())
     members = open_params(path)
     assert {member.copied for member in members.values()} == {"the archive is compressed"}
@@ -288,7 +291,7 @@ def test_what_cannot_be_mapped_is_copied_and_says_why(path):
     assert np.array_equal(sae.b_enc.numpy(), arrays()["b_enc"])
 
 
-def test_a_file_is_missing(tmp_path):
+def test_a_file_is_missing(tmp_path) -> None:
     with pytest.raises(FileNotFoundError):
         open_params(tmp_path / "params.npz")
 
@@ -304,12 +307,12 @@ def test_a_file_is_missing(tmp_path):
         ("anything/layer_1/width_65k/average_l0_9", "", 1, 65536, 9),
     ],
 )
-def test_folders_say_which_sae_it_is(folders, kind, layer, width, l0):
+def test_folders_say_which_sae_it_is(folders, kind, layer, width, l0) -> None:
     entry = entry_of(Path("/data", folders, "params.npz"))
     assert (entry.kind, entry.layer, entry.width, entry.l0) == (kind, layer, width, l0)
 
 
-def test_every_sae_below_a_folder_is_listed(tmp_path):
+def test_every_sae_below_a_folder_is_listed(tmp_path) -> None:
     sae = toy()
     for kind, layer, l0 in (("res", 10, 9), ("res", 2, 18), ("res", 2, 9), ("att", 0, 9)):
         config = replace(sae.config, layer=layer, l0=float(l0))
@@ -322,13 +325,13 @@ def test_every_sae_below_a_folder_is_listed(tmp_path):
         list_saes(tmp_path / "nowhere")
 
 
-def test_a_folder_that_promises_another_width_is_refused(tmp_path):
+def test_a_folder_that_promises_another_width_is_refused(tmp_path) -> None:
     path = write_params(toy(), tmp_path / "res" / "layer_1" / "width_16k" / "average_l0_9")
     with pytest.raises(ValueError, match="has 1024 features, its folder says 16384"):
         load_sae(path)
 
 
-def test_a_folder_needs_an_l0():
+def test_a_folder_needs_an_l0() -> None:
     with pytest.raises(ValueError, match="measure it"):
         params_folder(replace(toy().config, l0=None))
     assert params_folder(toy().config, l0=21.6).name == "average_l0_22"

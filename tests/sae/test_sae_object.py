@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from workbench.sae import SAE, SAEConfig
 D_IN, D_SAE, D_OUT = 12, 40, 9
 
 
-def make(activation: str = "jumprelu", *, d_out: int = D_IN, kind: str = "res", **fields) -> SAE:
+def make(
+    activation: str = "jumprelu", *, d_out: int = D_IN, kind: str = "res", **fields: Any
+) -> SAE:
     """An SAE with loud random weights, half of whose features fire on a token."""
     g = torch.Generator().manual_seed(3)
     config = SAEConfig("toy", 2, kind, D_SAE, 18.0, "", D_IN, d_out, D_SAE)
@@ -56,7 +59,7 @@ def x() -> torch.Tensor:
 
 @pytest.mark.parametrize("subtract", [False, True])
 @pytest.mark.parametrize("activation", ["jumprelu", "relu", "topk"])
-def test_encode_and_decode_follow_the_formulas(activation, subtract, x):
+def test_encode_and_decode_follow_the_formulas(activation, subtract, x) -> None:
     sae = make(activation, apply_b_dec_to_input=subtract)
     wanted = encode_by_hand(sae, x)
     acts = sae.encode(x)
@@ -69,30 +72,30 @@ def test_encode_and_decode_follow_the_formulas(activation, subtract, x):
     assert torch.equal(sae.reconstruct(x), sae.decode(acts))
 
 
-def test_a_pre_activation_exactly_at_the_threshold_is_zero():
+def test_a_pre_activation_exactly_at_the_threshold_is_zero() -> None:
     one = torch.eye(D_IN, D_SAE)
     sae = replace(make(), W_enc=one, b_enc=torch.zeros(D_SAE), threshold=torch.full((D_SAE,), 0.5))
     x = torch.zeros(3, D_IN)
-    x[0, 0], x[1, 0], x[2, 0] = 0.5, np.nextafter(np.float32(0.5), np.float32(1)), 0.25
+    x[0, 0], x[1, 0], x[2, 0] = 0.5, float(np.nextafter(np.float32(0.5), np.float32(1))), 0.25
     first = sae.encode(x)[:, 0]
     assert first[0] == 0
     assert first[1] == x[1, 0]
     assert first[2] == 0
 
 
-def test_jumprelu_subtracts_nothing_from_what_passes():
+def test_jumprelu_subtracts_nothing_from_what_passes() -> None:
     sae = replace(make(), W_enc=torch.eye(D_IN, D_SAE), b_enc=torch.zeros(D_SAE))
     sae = replace(sae, threshold=torch.full((D_SAE,), 0.5))
     assert sae.encode(torch.full((1, D_IN), 2.0))[0, 0] == 2.0
 
 
-def test_infinite_inputs_give_no_nan_where_nothing_fires():
+def test_infinite_inputs_give_no_nan_where_nothing_fires() -> None:
     sae = replace(make(), W_enc=-torch.eye(D_IN, D_SAE), b_enc=torch.zeros(D_SAE))
     sae = replace(sae, W_enc=-torch.ones(D_IN, D_SAE))
     assert torch.equal(sae.encode(torch.full((1, D_IN), torch.inf)), torch.zeros(1, D_SAE))
 
 
-def test_topk_breaks_ties_by_the_lowest_index():
+def test_topk_breaks_ties_by_the_lowest_index() -> None:
     sae = make("topk")
     sae = replace(sae, W_enc=torch.zeros(D_IN, D_SAE), b_enc=torch.ones(D_SAE))
     sae.b_enc[30] = 2.0
@@ -101,7 +104,7 @@ def test_topk_breaks_ties_by_the_lowest_index():
 
 
 @pytest.mark.parametrize("activation", ["jumprelu", "relu", "topk"])
-def test_encode_features_is_that_slice_of_encode(activation, x):
+def test_encode_features_is_that_slice_of_encode(activation, x) -> None:
     sae = make(activation)
     chosen = [7, 0, 39, 7]
     full = sae.encode(x)
@@ -111,7 +114,7 @@ def test_encode_features_is_that_slice_of_encode(activation, x):
     torch.testing.assert_close(sae.encode_features(x, 7), full[..., [7]])
 
 
-def test_encode_features_reads_no_other_column(x):
+def test_encode_features_reads_no_other_column(x) -> None:
     sae = make()
     others = torch.ones(D_SAE, dtype=torch.bool)
     others[[4, 5]] = False
@@ -119,7 +122,7 @@ def test_encode_features_reads_no_other_column(x):
     assert torch.equal(poisoned.encode_features(x, [4, 5]), sae.encode_features(x, [4, 5]))
 
 
-def test_encode_sparse_lists_the_nonzero_entries_in_order():
+def test_encode_sparse_lists_the_nonzero_entries_in_order() -> None:
     sae = make()
     x = torch.randn(600, D_IN, generator=torch.Generator().manual_seed(2))
     rows, features, values = sae.encode_sparse(x)
@@ -134,7 +137,7 @@ def test_encode_sparse_lists_the_nonzero_entries_in_order():
         sae.encode_sparse(torch.stack([x, x]))
 
 
-def test_rows_and_columns_are_the_features_own():
+def test_rows_and_columns_are_the_features_own() -> None:
     sae = make("relu", d_out=D_OUT)
     assert torch.equal(sae.direction(3), sae.W_dec[3])
     assert torch.equal(sae.encoder_column(3), sae.W_enc[:, 3])
@@ -143,16 +146,16 @@ def test_rows_and_columns_are_the_features_own():
 
 
 @pytest.mark.parametrize("index", [-1, D_SAE, 2.0, "3", True, None])
-def test_a_wrong_index_is_named_with_the_range_and_the_sae(index):
+def test_a_wrong_index_is_named_with_the_range_and_the_sae(index) -> None:
     with pytest.raises(ValueError, match=r"SAE toy layer 2 res .* has features 0 to 39") as caught:
         make().check_index(index)
     assert repr(index) in str(caught.value)
 
 
-def test_a_wrong_width_says_which_sae_and_which_site():
-    with pytest.raises(ValueError, match="layer 2 res .* width 12; got activations of width 5"):
+def test_a_wrong_width_says_which_sae_and_which_site() -> None:
+    with pytest.raises(ValueError, match=r"layer 2 res .* width 12; got activations of width 5"):
         make().encode(torch.zeros(2, 5))
-    with pytest.raises(ValueError, match="decodes .* width 40, got 12"):
+    with pytest.raises(ValueError, match=r"decodes .* width 40, got 12"):
         make().decode(torch.zeros(2, 12))
 
 
@@ -165,7 +168,7 @@ def test_a_wrong_width_says_which_sae_and_which_site():
         ("res", 3584, 4096, "width of the input of self_attn.o_proj"),
     ],
 )
-def test_a_wrong_width_that_belongs_to_another_site_names_it(kind, wanted, got, hint):
+def test_a_wrong_width_that_belongs_to_another_site_names_it(kind, wanted, got, hint) -> None:
     sae = SAE(
         W_enc=torch.zeros(wanted, 2),
         b_enc=torch.zeros(2),
@@ -179,7 +182,7 @@ def test_a_wrong_width_that_belongs_to_another_site_names_it(kind, wanted, got, 
         sae.encode(torch.zeros(1, got))
 
 
-def test_to_copies_and_leaves_the_original():
+def test_to_copies_and_leaves_the_original() -> None:
     sae = make()
     half = sae.to(dtype=torch.bfloat16)
     assert half.W_dec.dtype == half.threshold.dtype == torch.bfloat16
@@ -188,12 +191,12 @@ def test_to_copies_and_leaves_the_original():
     assert sae.to("cpu", torch.float32).W_enc.data_ptr() == sae.W_enc.data_ptr()
 
 
-def test_half_precision_activations_are_widened(x):
+def test_half_precision_activations_are_widened(x) -> None:
     sae = make()
     assert torch.equal(sae.encode(x.bfloat16()), sae.encode(x.bfloat16().float()))
 
 
-def test_gradients_reach_the_input(x):
+def test_gradients_reach_the_input(x) -> None:
     x = x.clone().requires_grad_()
     sae = make()
     sae.encode(x)[0, 0, :].sum().backward()
@@ -201,7 +204,7 @@ def test_gradients_reach_the_input(x):
     torch.testing.assert_close(x.grad[0, 0], sae.W_enc @ fires)
 
 
-def test_repr_says_what_it_is():
+def test_repr_says_what_it_is() -> None:
     assert repr(make()) == (
         "<SAE toy layer 2 res width 40 L0 18: jumprelu, 12 -> 12, float32 on cpu>"
     )
@@ -218,12 +221,12 @@ def test_repr_says_what_it_is():
         ({"k": 4}, "only topk has a k"),
     ],
 )
-def test_parts_that_do_not_fit_are_refused(changes, message):
+def test_parts_that_do_not_fit_are_refused(changes, message) -> None:
     with pytest.raises(ValueError, match=message):
         replace(make(), **changes)
 
 
-def test_k_must_be_within_the_features():
+def test_k_must_be_within_the_features() -> None:
     with pytest.raises(ValueError, match="k=41: expected 1 to d_sae=40"):
         replace(make("topk"), k=41)
     with pytest.raises(ValueError, match="d_in=12, d_out=9"):

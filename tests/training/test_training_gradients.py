@@ -14,13 +14,13 @@ class Jump(torch.autograd.Function):
     """JumpReLU with the straight-through estimator of Rajamanoharan et al. 2024, eq. 11."""
 
     @staticmethod
-    def forward(ctx, pre, threshold, width):
+    def forward(ctx, pre, threshold, width) -> torch.Tensor:
         ctx.save_for_backward(pre, threshold)
         ctx.width = width
         return torch.where(pre > threshold, pre, torch.zeros_like(pre))
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         pre, threshold = ctx.saved_tensors
         kernel = (((pre - threshold) / ctx.width).abs() < 0.5).to(pre)
         through = -(threshold / ctx.width) * kernel * grad
@@ -31,13 +31,13 @@ class Step(torch.autograd.Function):
     """The Heaviside step of the L0 penalty, eq. 12: no gradient to the pre-activation."""
 
     @staticmethod
-    def forward(ctx, pre, threshold, width):
+    def forward(ctx, pre, threshold, width) -> torch.Tensor:
         ctx.save_for_backward(pre, threshold)
         ctx.width = width
         return (pre > threshold).to(pre)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx, grad) -> tuple:  # pyright: ignore[reportIncompatibleMethodOverride]
         pre, threshold = ctx.saved_tensors
         kernel = (((pre - threshold) / ctx.width).abs() < 0.5).to(pre)
         return torch.zeros_like(pre), (-(1 / ctx.width) * kernel * grad).sum(0), None
@@ -81,14 +81,14 @@ def by_autograd(x, y, parameters: Pieces, penalty: Penalty) -> tuple[Pieces, flo
     grads = {
         k: (torch.zeros_like(v) if v.grad is None else v.grad).float() for k, v in vars(p).items()
     }
-    return Pieces(**grads), float(l0)
+    return Pieces(**grads), float(l0.detach())
 
 
 @pytest.mark.parametrize("mkl", [True, False])
 @pytest.mark.parametrize("step", [dense_gradients, sparse_gradients])
 @pytest.mark.parametrize("transcoder", [False, True])
 @pytest.mark.parametrize("activation", ["jumprelu", "relu", "topk"])
-def test_gradients_are_those_of_autograd(activation, transcoder, step, mkl, monkeypatch):
+def test_gradients_are_those_of_autograd(activation, transcoder, step, mkl, monkeypatch) -> None:
     monkeypatch.setattr("workbench.training.gradients.SPARSE_LIMIT", 1.0)
     if not mkl:
         monkeypatch.setattr("workbench.training.gradients._has_sampled_product", lambda: False)
@@ -108,7 +108,7 @@ def test_gradients_are_those_of_autograd(activation, transcoder, step, mkl, monk
         torch.testing.assert_close(got, tensor, atol=2e-6, rtol=2e-4, msg=lambda m, n=name: n + m)
 
 
-def test_a_batch_that_is_not_sparse_takes_the_dense_path(monkeypatch):
+def test_a_batch_that_is_not_sparse_takes_the_dense_path(monkeypatch) -> None:
     x, y, parameters, d_out = problem(transcoder=False)
     penalty = Penalty("relu", center=True, bandwidth=0.1, target_l0=3.0, weight=0.7)
     calls = []

@@ -152,6 +152,17 @@ def test_keys_move_select_and_clear(bridge: Bridge) -> None:
     assert host.locator(".wb-card").is_hidden()
 
 
+def test_a_resting_mouse_does_not_take_the_cell_from_the_keys(bridge: Bridge) -> None:
+    widget = samples.large_heatmap(60, 100)
+    canvas = bridge.show(widget).locator("canvas")
+    canvas.click(position=spot(canvas, 5, 20))
+    for _ in range(12):
+        bridge.page.keyboard.press("ArrowDown")
+        bridge.painted()
+    bridge.page.keyboard.press("Enter")
+    bridge.until(lambda: widget.selected == [5, 32])
+
+
 def test_up_is_a_later_layer(bridge: Bridge) -> None:
     widget = samples.evolution(selected=[17, 6])
     bridge.show(widget).get_by_role("application").focus()

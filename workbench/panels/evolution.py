@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 
 from workbench.evolution import Relative, relatives
 from workbench.panels.base import Panel
-from workbench.runs import Run
 from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import EvolutionMap
+
+if TYPE_CHECKING:
+    from workbench.runs import Run
 
 
 class Evolution(Panel[EvolutionMap]):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from workbench.features import Measure
 from workbench.panels.base import Panel
-from workbench.runs import Run
 from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import FeatureHeatmap
+
+if TYPE_CHECKING:
+    from workbench.runs import Run
 
 
 class Heatmap(Panel[FeatureHeatmap]):

@@ -332,7 +332,7 @@ class EvolutionMap {
     if (row < 0 || row >= sites.length) return this.plot.point(null);
     this.plot.point({ position: this.shownPosition(), row });
     const x = frame.left + CHART.left + ((row + 0.5) / sites.length) * (frame.width - CHART.left - CHART.right);
-    return this.frame.card.place({ left: x, right: x, top: frame.top + 20, bottom: frame.top + 40 });
+    return this.frame.card.place({ left: x, right: x, top: frame.top, bottom: frame.bottom }, "below");
   }
 }
 

@@ -82,6 +82,8 @@ export class MatrixPlot {
     };
     /** @type {Cell | null} pointed at by the mouse or the arrow keys */
     this.pointed = null;
+    this.byKey = false;
+    this.mouse = { x: -1, y: -1 };
     /** @type {string[]} */
     this.labels = [];
     /** @type {Map<string, string>} */
@@ -102,8 +104,8 @@ export class MatrixPlot {
     this.context = /** @type {CanvasRenderingContext2D} */ (this.canvas.getContext("2d"));
     frame.onDraw(() => this.draw());
     frame.listen(this.scroller, "scroll", () => frame.schedule(), { passive: true });
-    frame.listen(this.scroller, "pointermove", (event) => this.point(this.cellAt(event)));
-    frame.listen(this.scroller, "pointerleave", () => this.point(null));
+    frame.listen(this.scroller, "pointermove", (event) => this.follow(event));
+    frame.listen(this.scroller, "pointerleave", () => { if (!this.byKey) this.point(null); });
     frame.listen(this.scroller, "click", (event) => this.choose(this.cellAt(event)));
     frame.listen(this.scroller, "keydown", (event) => this.key(event));
     frame.listen(this.scroller, "blur", () => this.point(null));
@@ -123,6 +125,18 @@ export class MatrixPlot {
   }
 
   // ------------------------------------------------------------------------------- pointing
+
+  /**
+   * A mouse at rest gets events too when the page scrolls under it; the arrow keys keep their cell.
+   * @param {PointerEvent} event
+   */
+  follow(event) {
+    const { clientX: x, clientY: y } = event;
+    if (this.byKey && this.mouse.x === x && this.mouse.y === y) return;
+    this.mouse = { x, y };
+    this.byKey = false;
+    this.point(this.cellAt(event));
+  }
 
   /** @param {Cell | null} cell */
   point(cell) {
@@ -154,6 +168,7 @@ export class MatrixPlot {
     if (event.key in moves) {
       const [dx, dy] = start ? [0, 0] : moves[event.key];
       const cell = { position: clamp(from.position + dx, tokens.length), row: clamp(from.row + dy, rows) };
+      this.byKey = true;
       this.reveal(cell);
       this.point(cell);
     } else if (event.key === "Enter" || event.key === " ") {
@@ -256,11 +271,13 @@ export class MatrixPlot {
     const tilted = widest + 10 > cell;
     const head = tilted ? Math.ceil((widest + 8) * Math.sin(TILT) + 16) : 30;
     const whole = { width: left + count * cell + right, height: head + matrix.rows * ROW + FOOT };
-    scroller.style.height = `${Math.min(TALLEST, whole.height) + (scroller.offsetHeight - scroller.clientHeight)}px`;
+    // Whole rows only: half a line of text at the lower edge reads as a mistake.
+    const shown = Math.min(matrix.rows, Math.floor((TALLEST - head - FOOT) / ROW));
+    const height = head + shown * ROW + FOOT;
+    scroller.style.height = `${height + (scroller.offsetHeight - scroller.clientHeight)}px`;
     this.sheet.style.width = `${whole.width > available ? whole.width : available}px`;
     this.sheet.style.height = `${whole.height}px`;
     const width = scroller.clientWidth;
-    const height = Math.min(TALLEST, whole.height);
     this.size = { left, right, head, cell, width, height, tilted };
     const ratio = window.devicePixelRatio || 1;
     const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -430,7 +447,7 @@ export class MatrixPlot {
     c.fillStyle = paint.faint;
     c.textAlign = "left";
     c.fillText(this.fit(this.gutters.leftTitle, size.left - 8), 0, base);
-    if (this.gutters.rightTitle) this.headLabel(this.gutters.rightTitle, edge.right + 18, base, paint.faint, false, paint);
+    if (this.gutters.rightTitle) this.headLabel(this.gutters.rightTitle, edge.right + (size.tilted ? 18 : 32), base, paint.faint, false, paint);
   }
 
   /**
@@ -471,6 +488,11 @@ export class MatrixPlot {
     c.textAlign = "right";
     c.fillStyle = paint.faint;
     c.fillText("token position", size.left - 10, edge.bottom + 15);
+    const lines = Math.round((edge.bottom - size.head) / ROW);
+    if (lines >= this.matrix.rows || size.left < 210) return;
+    const top = Math.round(this.scroller.scrollTop / ROW);
+    c.textAlign = "left";
+    c.fillText(`rows ${top + 1}–${Math.min(this.matrix.rows, top + lines)} of ${this.matrix.rows}`, 0, edge.bottom + 15);
   }
 
   /**

@@ -629,7 +629,8 @@ export class Legend {
 
   /** Point at a share of the ramp, or at nothing. @param {number | null} share */
   point(share) {
-    this.mark.hidden = share === null;
+    // On a log scale zero has a swatch of its own, outside the ramp.
+    this.mark.hidden = share === null || (share === 0 && !this.zero.hidden);
     if (share !== null) this.mark.style.left = `${100 * share}%`;
   }
 }
