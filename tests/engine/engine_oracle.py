@@ -213,4 +213,4 @@ def source() -> RandomSuite:
 
 def close(got: Tensor, wanted: Tensor) -> None:
     """Equal up to rounding; activations here are of the order of 1 to 100."""
-    torch.testing.assert_close(got, wanted, **TOLERANCE)
+    torch.testing.assert_close(got, wanted, rtol=TOLERANCE["rtol"], atol=TOLERANCE["atol"])

@@ -85,7 +85,7 @@ def test_a_tables_own_integers_are_welcome() -> None:
     edit = Steer((layer, index), np.float32(2.0), positions=[np.int64(3)])  # pyright: ignore
     assert edit == Steer((1, 2), 2.0, positions=(3,))
     assert type(edit.site.layer) is type(edit.index) is int
-    assert Site(layer) == Site(1)
+    assert Site(layer) == Site(1)  # pyright: ignore[reportArgumentType]
 
 
 def edit_of(name: str) -> Any:

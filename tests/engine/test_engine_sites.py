@@ -95,7 +95,7 @@ def test_a_trace_may_train_a_probe(model: Model) -> None:
 class TupleLayer(Gemma2DecoderLayer):
     """A layer as in transformers 4: it returns a tuple."""
 
-    def forward(self, hidden_states, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
+    def forward(self, hidden_states, *args, **kwargs):  # pyright: ignore[reportIncompatibleMethodOverride]  # noqa: ANN002, ANN003, ANN201
         if isinstance(hidden_states, tuple):
             hidden_states = hidden_states[0]
         return (super().forward(hidden_states, *args, **kwargs), "kept")
@@ -162,7 +162,7 @@ def test_an_embedding_module_that_does_not_scale_is_read_as_it_is() -> None:
 
 
 def test_an_edit_of_the_embedding_leaves_other_positions_alone_in_bfloat16() -> None:
-    model = wrap(loud_module().to(torch.bfloat16), byte_tokenizer(), name="half")
+    model = wrap(loud_module().to(torch.bfloat16), byte_tokenizer(), name="half")  # pyright: ignore[reportArgumentType]
     prompt = [tokenize(model.tokenizer, LONG)]
     edits = [Steer((0, 3), 9.0, kind="embed", unit="raw", positions=(5,))]
     plain = trace(model, prompt, [Site(0)])

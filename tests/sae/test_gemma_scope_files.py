@@ -44,16 +44,16 @@ def path(tmp_path: Path) -> Path:
     """A file as numpy itself writes it, whose arrays are not aligned."""
     folder = tmp_path / FOLDER
     folder.mkdir(parents=True)
-    np.savez(folder / "params.npz", **arrays())
+    np.savez(folder / "params.npz", **arrays())  # pyright: ignore[reportArgumentType]
     return folder / "params.npz"
 
 
 def toy(activation: str = "jumprelu", **fields: Any) -> SAE:
     tensors = {name: torch.from_numpy(array) for name, array in arrays().items()}
     if activation != "jumprelu":
-        tensors["threshold"] = None
+        tensors["threshold"] = None  # pyright: ignore[reportArgumentType]
     config = SAEConfig("m", 3, "att", D_SAE, 18.0, "", D_IN, D_IN, D_SAE)
-    return SAE(**tensors, activation=activation, config=config, **fields)
+    return SAE(**tensors, activation=activation, config=config, **fields)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_file_of_numpy_opens_with_its_values_and_its_site(path) -> None:
@@ -132,7 +132,7 @@ def _append_holes(path: Path, sizes: dict[str, tuple[int, int]]) -> None:
             archive.start_dir = file.tell()
             archive.filelist.append(info)
             archive.NameToInfo[info.filename] = info
-            archive._didModify = True
+            archive._didModify = True  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
@@ -208,14 +208,14 @@ def test_bfloat16_on_request_and_nothing_narrower(path) -> None:
 @pytest.mark.parametrize("name", list(arrays()))
 def test_a_missing_array_is_named(path, name) -> None:
     rest = {key: array for key, array in arrays().items() if key != name}
-    np.savez(path, **rest)
+    np.savez(path, **rest)  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=rf"params.npz lacks {name}: .* this file holds"):
         open_params(path)
 
 
 def test_lower_case_matrices_are_the_same(path) -> None:
     renamed = {key.replace("W_", "w_"): array for key, array in arrays().items()}
-    np.savez(path, **renamed)
+    np.savez(path, **renamed)  # pyright: ignore[reportArgumentType]
     assert np.array_equal(load_sae(path).W_enc.numpy(), arrays()["W_enc"])
 
 
@@ -240,7 +240,7 @@ def test_a_wrong_array_is_refused(path, name, array, message) -> None:
 def test_a_matrix_that_is_not_finite_is_found_by_the_full_check(path) -> None:
     bad = arrays()
     bad["W_dec"][1000, 2] = np.inf
-    np.savez(path, **bad)
+    np.savez(path, **bad)  # pyright: ignore[reportArgumentType]
     open_params(path)
     with pytest.raises(ValueError, match=r"W_dec .* 1 values"):
         check_params(path)
@@ -251,7 +251,7 @@ def test_a_pickle_is_never_read(path) -> None:
         def __reduce__(self) -> tuple:
             return (pytest.fail, ("unpickled",))
 
-    np.savez(path, **{**arrays(), "b_dec": np.array([Bomb()], dtype=object)})
+    np.savez(path, **{**arrays(), "b_dec": np.array([Bomb()], dtype=object)})  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"b_dec.npy is pickled"):
         open_params(path)
 
@@ -277,13 +277,13 @@ def test_an_array_shorter_than_its_header_is_refused(path) -> None:
 
 
 def test_what_cannot_be_mapped_is_copied_and_says_why(path) -> None:
-    np.savez_compressed(path, **arrays())
+    np.savez_compressed(path, **arrays())  # pyright: ignore[reportArgumentType]
     members = open_params(path)
     assert {member.copied for member in members.values()} == {"the archive is compressed"}
     assert np.array_equal(members["W_dec"].array, arrays()["W_dec"])
     odd = {**arrays(), "W_dec": np.asfortranarray(arrays()["W_dec"])}
     odd["b_enc"] = arrays()["b_enc"].astype(">f4")
-    np.savez(path, **odd)
+    np.savez(path, **odd)  # pyright: ignore[reportArgumentType]
     members = open_params(path)
     assert [name for name, member in members.items() if member.copied] == ["W_dec", "b_enc"]
     sae = load_sae(path)

@@ -26,7 +26,7 @@ def make(
         W_dec=torch.randn(D_SAE, d_out, generator=g),
         b_dec=torch.randn(d_out, generator=g),
         threshold=torch.rand(D_SAE, generator=g) * 2 if activation == "jumprelu" else None,
-        activation=activation,
+        activation=activation,  # pyright: ignore[reportArgumentType]
         k=5 if activation == "topk" else None,
         config=config,
         **fields,
@@ -43,7 +43,7 @@ def encode_by_hand(sae: SAE, x: torch.Tensor) -> np.ndarray:
             row = row - sae.b_dec.numpy()
         pre = [float(np.sum(row * w[:, j]) + b[j]) for j in range(w.shape[1])]
         if sae.activation == "jumprelu":
-            out[r] = [p if p > float(sae.threshold[j]) else 0.0 for j, p in enumerate(pre)]
+            out[r] = [p if p > float(sae.threshold[j]) else 0.0 for j, p in enumerate(pre)]  # pyright: ignore[reportOptionalSubscript]
         elif sae.activation == "relu":
             out[r] = [max(p, 0.0) for p in pre]
         else:
@@ -142,7 +142,7 @@ def test_rows_and_columns_are_the_features_own() -> None:
     assert torch.equal(sae.direction(3), sae.W_dec[3])
     assert torch.equal(sae.encoder_column(3), sae.W_enc[:, 3])
     assert sae.direction(3).shape == (D_OUT,)
-    assert sae.check_index(np.int64(3)) == 3
+    assert sae.check_index(np.int64(3)) == 3  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("index", [-1, D_SAE, 2.0, "3", True, None])
@@ -185,7 +185,7 @@ def test_a_wrong_width_that_belongs_to_another_site_names_it(kind, wanted, got, 
 def test_to_copies_and_leaves_the_original() -> None:
     sae = make()
     half = sae.to(dtype=torch.bfloat16)
-    assert half.W_dec.dtype == half.threshold.dtype == torch.bfloat16
+    assert half.W_dec.dtype == half.threshold.dtype == torch.bfloat16  # pyright: ignore[reportOptionalMemberAccess]
     assert sae.W_dec.dtype == torch.float32
     assert half.encode(torch.zeros(1, D_IN)).dtype == torch.bfloat16
     assert sae.to("cpu", torch.float32).W_enc.data_ptr() == sae.W_enc.data_ptr()
