@@ -44,8 +44,8 @@ class Steering(Panel[SteeringPanel]):
         *,
         kind: Kind = "res",
         strength: float = 0.0,
-        low: float = -10.0,
-        high: float = 10.0,
+        low: float = -4.0,
+        high: float = 4.0,
         max_new_tokens: int = 60,
         temperature: float = 0.8,
         top_p: float = 0.95,
@@ -101,7 +101,7 @@ class Steering(Panel[SteeringPanel]):
                     "label": lab.suite.label(site, index),
                     "low": low,
                     "high": high,
-                    "step": 0.25,
+                    "step": 0.1,
                     "value": strength,
                     "unit": "x typical maximum",
                     "mode": "steer",
@@ -118,6 +118,7 @@ class Steering(Panel[SteeringPanel]):
 
     def start(self) -> None:
         """Write both texts with the present prompt and sliders; returns at once."""
+        self.widget.error = ""
         self._update_code()
         self.job.submit(self._write)
 
@@ -234,7 +235,11 @@ class Steering(Panel[SteeringPanel]):
         )
 
     def _failed(self, error: BaseException) -> None:
-        self.widget.finish(self.widget.run, state="error", error=f"{type(error).__name__}: {error}")
+        message = f"{type(error).__name__}: {error}"
+        if self.widget.status.get("state") == "running":
+            self.widget.finish(self.widget.run, state="error", error=message)
+        else:
+            self.widget.error = message
 
 
 class _Stream:

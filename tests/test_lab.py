@@ -1,0 +1,152 @@
+"""What a user does first, on the shipped model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+from workbench.lab import Lab
+from workbench.panels.jobs import LatestJob
+from workbench.runs import Run, open_run
+
+
+@pytest.fixture(scope="module")
+def lab() -> Lab:
+    return wb.open()
+
+
+@pytest.fixture(scope="module")
+def run(lab: Lab) -> Run:
+    return lab.run("Once upon a time there was a boat in the harbour.")
+
+
+def test_saes_and_labels_are_tables(lab: Lab) -> None:
+    assert list(lab.saes.columns) == ["layer", "kind", "width", "l0", "path"]
+    assert len(lab.saes) == 24
+    found = lab.find("language:")
+    assert len(found) > 3
+    assert found["score"].is_monotonic_decreasing
+
+
+def test_unknown_names_are_answered_with_near_ones(lab: Lab) -> None:
+    with pytest.raises(ValueError, match=r"no feature .*language:en"):
+        lab.feature("language:xx")
+    with pytest.raises(ValueError, match=r"no SAE at layer 3 res of width 16k; it has kinds"):
+        lab.sae(layer=3, width="16k")
+    with pytest.raises(ValueError, match="layer 9"):
+        lab.relatives((9, 1))
+
+
+@pytest.mark.parametrize("prompt", ["", [], "   " * 400])
+def test_impossible_prompts_are_refused(lab: Lab, prompt: str) -> None:
+    with pytest.raises((ValueError, TypeError), match="prompt"):
+        lab.run(prompt)
+
+
+@pytest.mark.parametrize("prompt", ["🙂", "Привет, мир", "日本", "a", "<bos>x", "\n\n"])
+def test_any_text_can_be_run(lab: Lab, prompt: str) -> None:
+    found = lab.run(prompt)
+    assert found.tokens.ids[0] == 2
+    assert found.tokens.ids.count(2) == 1
+    assert found.top(3).notna().all(axis=None)
+
+
+def test_heatmap_is_the_features(run: Run) -> None:
+    import numpy as np
+
+    panel = run.heatmap(3, k=6)
+    values = np.frombuffer(panel.widget.values, np.float32).reshape(len(run.tokens), 6)
+    assert values == pytest.approx(run.features(3).columns(panel.features).numpy())
+    panel.widget.selected = [4, 2]
+    assert panel.selected == (4, 3, panel.features[2])
+
+
+def test_evolution_holds_itself_and_its_relatives(lab: Lab, run: Run) -> None:
+    index = run.features(3).top(1)[0]
+    panel = run.evolution((3, index))
+    assert len(panel.relatives) == 24
+    own = panel.relatives[panel.widget.origin]
+    assert (own.site.layer, own.index, own.cosine) == (3, index, 1.0)
+    table = lab.relatives((3, index))
+    assert list(table["feature"]) == [r.index for r in panel.relatives]
+
+
+def test_recording_replays_the_heatmap_without_a_model(run: Run, tmp_path: Path) -> None:
+    opened = open_run(run.save(tmp_path / "boat.run"))
+    assert opened.heatmap(3).widget.values == run.heatmap(3).widget.values
+    with pytest.raises(ValueError, match="a recorded run has no SAEs"):
+        opened.evolution((3, 1))
+
+
+def test_steering_panel_writes_both_texts_and_a_receipt(lab: Lab) -> None:
+    feature = lab.feature("language:fr")
+    panel = lab.steering(
+        "Once upon a time", features=[feature], synchronous=True, max_new_tokens=15
+    )
+    panel.start()
+    widget = panel.widget
+    assert widget.status["state"] == "done"
+    assert [t["text"] for t in widget.steered] == [t["text"] for t in widget.plain]
+    assert all(t["shift"] < 1e-4 for t in widget.steered)
+    widget._receive(None, {"type": "set", "row": 0, "value": 1.5}, [])
+    assert widget.error == ""
+    assert [t["text"] for t in widget.steered] != [t["text"] for t in widget.plain]
+    assert max(t["shift"] for t in widget.steered) > 0.1
+    assert "acted at" in widget.receipt[0]
+    plain = lab.generate("Once upon a time", max_new_tokens=15, temperature=0.8, top_p=0.95).tokens
+    assert [t["text"] for t in widget.plain] == list(plain.strings)
+
+
+def test_copied_code_gives_the_text_of_the_panel(lab: Lab) -> None:
+    panel = lab.steering(
+        "Once upon a time",
+        features=[lab.feature("language:hu")],
+        strength=1.0,
+        synchronous=True,
+        max_new_tokens=12,
+    )
+    panel.start()
+    scope: dict = {"wb": wb}
+    opening, call = panel.widget.code.split("\n")
+    exec(opening, scope)
+    exec(f"text = {call}", scope)
+    assert "".join(scope["text"].tokens.strings) == panel.text
+
+
+def test_an_error_in_a_job_is_shown(lab: Lab) -> None:
+    panel = lab.steering("x", features=[lab.feature("language:fr")], synchronous=True)
+    panel.widget.prompt = ""
+    panel.start()
+    assert "the prompt is empty" in panel.widget.error
+
+
+def test_no_feature_is_refused(lab: Lab) -> None:
+    with pytest.raises(ValueError, match="name at least one feature"):
+        lab.steering("x")
+
+
+def test_latest_job_wins() -> None:
+    import threading
+
+    done: list[int] = []
+    started = threading.Event()
+
+    def job(number: int):  # noqa: ANN202
+        def work(stop: threading.Event) -> None:
+            started.set()
+            stop.wait(5 if number == 0 else 0)
+            done.append(number)
+
+        return work
+
+    errors: list[BaseException] = []
+    jobs = LatestJob(errors.append)
+    jobs.submit(job(0))
+    started.wait(5)
+    for number in (1, 2, 3):
+        jobs.submit(job(number))
+    assert jobs.join(10)
+    assert done == [0, 3]
+    assert errors == []
