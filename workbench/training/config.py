@@ -61,6 +61,8 @@ class TrainConfig:
     batch_size: int = 2048
     lr: float = 2e-3
     warmup_steps: int = 100
+    threshold_lr: float = 1.0
+    topk_until: float = 0.4
     decay_fraction: float = 0.3
     betas: tuple[float, float] = (0.0, 0.999)
     adam_eps: float = 1e-8

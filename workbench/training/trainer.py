@@ -294,7 +294,7 @@ class Trainer:
         relu = config.activation == "relu"
         annealed = config.activation == "jumprelu"
         return Penalty(
-            activation=config.activation,
+            activation="topk" if self._selects() else config.activation,
             center=self.centered,
             bandwidth=config.bandwidth,
             target_l0=config.target_at(self.step_count) if annealed else config.target_l0,
@@ -329,10 +329,25 @@ class Trainer:
             direction = self._first.lerp_(self._gradient, 1 - beta1)
         correction = math.sqrt(1 - beta2**done)
         root = torch.sqrt(self._second).add_(self.config.adam_eps * correction)
+        if self.config.threshold_lr != 1:
+            root[-self.config.d_sae :] /= self.config.threshold_lr
         self._flat.addcdiv_(direction, root, value=-rate * correction / (1 - beta1**done))
         parts.decoder.div_(parts.decoder.norm(dim=1, keepdim=True))
         if self.config.activation == "jumprelu":
             parts.threshold.clamp_(min=TINY)
+
+    def _selects(self) -> bool:
+        """Whether a JumpReLU is in its first part, trained as a TopK."""
+        first = self.config.topk_until * self.config.steps
+        return self.config.activation == "jumprelu" and self.step_count < first
+
+    def _start_thresholds(self, x: Tensor) -> None:
+        """One threshold for all that gives the target L0 on a batch; training parts them."""
+        parts = self._parameters
+        pre = torch.addmm(parts.b_enc, x - parts.b_dec if self.centered else x, parts.encoder.T)
+        rank = round(self.config.target_l0 * len(x))
+        level = float(pre.flatten().topk(rank).values[-1])
+        parts.threshold.fill_(max(level, self.config.bandwidth / 2))
 
     def _revives_now(self) -> bool:
         every = self.config.revive_every
