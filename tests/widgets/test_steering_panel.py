@@ -15,9 +15,12 @@ from workbench.widgets.token_stream import TokenStream
 
 pytestmark = pytest.mark.browser
 
-SET_VALUE = """(input, value) => {
-    input.value = value;
-    input.dispatchEvent(new Event('input', { bubbles: true }));
+# In one task of the page, so that no pause can pass between the moves however busy the machine is.
+MOVE = """(input, values) => {
+    for (const value of values) {
+        input.value = value;
+        input.dispatchEvent(new Event('input', { bubbles: true }));
+    }
 }"""
 
 
@@ -192,8 +195,7 @@ def test_a_moving_slider_is_sent_once_after_a_pause(bridge: Bridge) -> None:
     panel.on_change(lambda row, value: heard.append((row, value)))
     host = bridge.show(panel)
     slider = host.locator(".wb-range").first
-    for value in ["1", "2", "4.5"]:
-        slider.evaluate(SET_VALUE, value)
+    slider.evaluate(MOVE, ["1", "2", "4.5"])
     bridge.until(lambda: heard)
     bridge.page.wait_for_timeout(250)
     assert heard == [(0, 4.5)]
@@ -226,17 +228,19 @@ def test_a_text_that_follows_hears_while_the_slider_moves(bridge: Bridge) -> Non
     heard: list[float] = []
     panel.on_change(lambda _row, value: heard.append(value))
     slider = bridge.show(panel).locator(".wb-range").first
-    slider.evaluate(
+    elapsed = slider.evaluate(
         """async input => {
+            const start = performance.now();
             for (let i = 0; i < 30; i += 1) {
                 input.value = i / 4;
                 input.dispatchEvent(new Event('input'));
                 await new Promise((done) => setTimeout(done, 20));
             }
+            return performance.now() - start;
         }"""
     )
     bridge.until(lambda: heard and heard[-1] == 7.5)
-    assert 2 <= len(heard) < 30
+    assert 2 <= len(heard) <= elapsed / 100 + 2
     assert heard == sorted(heard)
 
 
