@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driver import Notebook
 from playwright.sync_api import Page, expect, sync_playwright
-from server import jupyterlab
 
 from tests import chromium
+from tests.jupyter.driver import Notebook
+from tests.jupyter.server import jupyterlab
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_first_look.ipynb"
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
@@ -49,14 +49,14 @@ def notebook(
 def _shoot(page: Page, name: str) -> None:
     if not SHOTS:
         return
-    for number, widget in enumerate(page.locator(".jp-OutputArea .wb-root").all()):
+    for number, widget in enumerate(page.locator(".jp-OutputArea section.wb").all()):
         widget.scroll_into_view_if_needed()
         widget.screenshot(path=f"{SHOTS}/{name}-{number}.png")
     page.screenshot(path=f"{SHOTS}/{name}.png")
 
 
 def test_three_widgets_are_drawn(notebook: Notebook) -> None:
-    expect(notebook.page.locator(".jp-OutputArea .wb-root")).to_have_count(3)
+    expect(notebook.page.locator(".jp-OutputArea section.wb")).to_have_count(3)
 
 
 def test_click_in_the_heatmap_reaches_python(notebook: Notebook) -> None:
@@ -71,7 +71,6 @@ def test_click_in_the_heatmap_reaches_python(notebook: Notebook) -> None:
 
 
 def test_slider_changes_the_text(notebook: Notebook) -> None:
-    page = notebook.page
     output = notebook.output("lab.steering")
     output.scroll_into_view_if_needed()
     output.get_by_role("button", name="Run").click()
@@ -79,9 +78,8 @@ def test_slider_changes_the_text(notebook: Notebook) -> None:
     before = notebook.ask("panel.text")
     assert notebook.ask("panel.text == ''.join(t['text'] for t in panel.widget.plain)") == "True"
     slider = output.get_by_role("slider").first
-    slider.focus()
     for _ in range(12):
-        page.keyboard.press("ArrowRight")
+        slider.press("ArrowRight")
     notebook.until(
         "panel.edits.edits[0].strength > 0 and panel.widget.status.get('state') == 'done'", 60
     )

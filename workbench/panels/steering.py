@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from workbench.lab import Lab
 
 FeatureEdit = Steer | Clamp | Scale | Ablate
+ROUNDING = 1e-5
+"""Divergence in nats below which a difference is that of two orders of summation."""
 ALTERNATIVES = 3
 """Other tokens that are shown for each written one."""
 
@@ -206,7 +208,7 @@ class Steering(Panel[SteeringPanel]):
         plain, moved = (x.float().log_softmax(-1) for x in (read, torch.stack(stream.logits)))
         divergence = (moved.exp() * (moved - plain)).sum(-1).clamp(min=0)
         for i, token in enumerate(stream.tokens):
-            token["shift"] = float(divergence[i])
+            token["shift"] = float(divergence[i]) if divergence[i] > ROUNDING else 0.0
             token["p_before"] = float(plain[i, steered.tokens.ids[i]].exp())
 
     def _receipt(self, steered: Generation) -> list[str]:
