@@ -133,9 +133,33 @@ class Group:
         return lines[:, 0], lines[:, 1]
 
     @cached_property
-    def prompt_only(self) -> bool:
-        """Whether no term can act on a generated token."""
-        return all(term.scope.prompt_only for term in self.terms)
+    def conditions(self) -> tuple[tuple[Site, Tensor, Tensor, Tensor], ...]:
+        """By site: the terms ``(n,)`` with a condition there, what they watch, and the limits."""
+        found: dict[Site, list[tuple[int, int, float]]] = {}
+        for i, term in enumerate(self.terms):
+            if term.condition is not None:
+                (site, place), above = term.condition
+                found.setdefault(site, []).append((i, place, above))
+        return tuple(
+            (
+                site,
+                torch.tensor([i for i, _, _ in rows], device=self.device),
+                torch.tensor([place for _, place, _ in rows], device=self.device),
+                torch.tensor([above for _, _, above in rows], device=self.device),
+            )
+            for site, rows in found.items()
+        )
+
+    @cached_property
+    def scopes(self) -> tuple[Scope, ...]:
+        """The different scopes of the terms."""
+        return tuple(dict.fromkeys(term.scope for term in self.terms))
+
+    @cached_property
+    def scope_of_term(self) -> Tensor:
+        """Which of `scopes` each term has ``(term,)``."""
+        places = [self.scopes.index(term.scope) for term in self.terms]
+        return torch.tensor(places, device=self.device)
 
     def coefficients(self, x: Tensor) -> Tensor:
         """What each term adds of its decoder row, before masks ``(batch, pos, term)``."""

@@ -59,10 +59,11 @@ class Scope:
         if self.steps is not None and any(step < 0 for step in self.steps):
             raise ValueError(f"steps count forward passes from 0, got {min(self.steps)}")
 
-    @property
-    def prompt_only(self) -> bool:
-        """Whether no generated token can be in it."""
-        return self.when == "prompt" or self.positions is not None or self.steps == (0,)
+    def holds(self, step: int) -> bool:
+        """Whether the token that pass `step` reads is in it; from 1 on, for all rows alike."""
+        if self.when == "prompt" or self.positions is not None:
+            return False
+        return self.steps is None or step in self.steps
 
     def mask(self, positions: Tensor, prompt_length: Tensor) -> Tensor:
         """Where the edit acts.

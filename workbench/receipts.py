@@ -101,7 +101,8 @@ class Recorder:
     def receipts(self) -> tuple[Receipt, ...]:
         """A receipt for each row; warns once for each edit that acted in none."""
         rows = range(len(self._lengths))
-        found = [self._acts(edit) for edit in range(self._edits)]
+        joined = {edits: _join(entries) for edits, entries in self._entries.items()}
+        found = [self._acts(edit, joined) for edit in range(self._edits)]
         for edit, acts in enumerate(found):
             # A run that was stopped before it began says nothing about its edits.
             if self._passes and not any(act.acted for act in acts):
@@ -113,19 +114,28 @@ class Recorder:
                 )
         return tuple(Receipt(tuple(acts[row] for acts in found)) for row in rows)
 
-    def _acts(self, edit: int) -> list[Act]:
+    def _acts(self, edit: int, joined: dict[tuple[int, ...], _Entry]) -> list[Act]:
         """What `edit` did in each row."""
+        # More than one only where a live edit became another kind on the way.
         parts = [
             (entry.norms[..., edits.index(edit)], entry.sizes, entry.where)
-            for edits, entries in self._entries.items()
+            for edits, entry in joined.items()
             if edit in edits
-            for entry in entries
         ]
         if not parts:
             return [Act((), (), 0.0, 0.0)] * len(self._lengths)
-        norms, sizes, where = (torch.cat(part, 1).cpu() for part in zip(*parts, strict=True))
+        norms, sizes, where = (torch.cat(part, 1) for part in zip(*parts, strict=True))
         steps = (where - self._lengths.cpu() + 1).clamp(min=0)
         return [_act(*row) for row in zip(norms, sizes, where, steps, strict=True)]
+
+
+def _join(entries: Sequence[_Entry]) -> _Entry:
+    """The entries of all passes as one, on the CPU."""
+    return _Entry(
+        torch.cat([entry.norms for entry in entries], 1).cpu(),
+        torch.cat([entry.sizes for entry in entries], 1).cpu(),
+        torch.cat([entry.where for entry in entries], 1).cpu(),
+    )
 
 
 def _act(norms: Tensor, sizes: Tensor, where: Tensor, steps: Tensor) -> Act:

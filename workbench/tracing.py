@@ -347,21 +347,32 @@ class _Surgeon:
         self._pending: dict[Site, list[tuple[Group, Tensor]]] = {}
         self._masks: dict[Scope, Tensor] = {}
         self._positions = batch.positions
-        self._generated = False
+        self._step = -1
 
     def start_pass(self, positions: Tensor) -> None:
-        """Prepare for a forward pass over tokens at `positions` ``(batch, pos)``.
+        """Prepare for the next forward pass, over tokens at `positions` ``(batch, pos)``.
 
         A row of negative positions is left alone.
         """
         self._positions = positions
         self._watched.clear()
         self._pending.clear()
-        # A prompt has two tokens or more, so a pass of one is over generated tokens. Told by the
-        # shape, because asking the tensor would make a GPU wait.
-        self._generated = positions.shape[1] == 1
-        self._masks = {s: s.mask(positions, self.batch.lengths) for s in self.program.scopes}
+        self._step += 1
+        if self._generated:
+            # One new token a row, so where a scope holds needs no arithmetic on positions.
+            alive = positions >= 0
+            nowhere = torch.zeros_like(alive)
+            self._masks = {
+                s: alive if s.holds(self._step) else nowhere for s in self.program.scopes
+            }
+        else:
+            self._masks = {s: s.mask(positions, self.batch.lengths) for s in self.program.scopes}
         self.recorder.start_pass(positions)
+
+    @property
+    def _generated(self) -> bool:
+        """Whether this pass reads one new token of each row, and nothing else."""
+        return self._step > 0 and self._positions.shape[1] == 1
 
     def visit(self, site: Site, x: Tensor) -> Tensor | None:
         """What `x` ``(batch, pos, d_in)`` becomes, or None if nothing touches it."""
@@ -369,7 +380,7 @@ class _Surgeon:
         if site in program.watches:
             self._watched[site] = program.watches[site].activations(x)
         group = program.groups.get(site)
-        if group is not None and not (self._generated and group.prompt_only):
+        if group is not None and not self._asleep(group):
             found = self._coefficients(group, x)
             self._pending.setdefault(site.writes_at, []).append((group, found))
         additions = list(self._additions(site, x))
@@ -396,14 +407,20 @@ class _Surgeon:
 
     def _coefficients(self, group: Group, x: Tensor) -> Tensor:
         """What the edits of `group` add of their decoder rows ``(batch, pos, term)``."""
-        masks = []
-        for term in group.terms:
-            mask = self._masks[term.scope]
-            if term.condition is not None:
-                (site, place), above = term.condition
-                mask = mask & (self._watched[site][..., place] > above)
-            masks.append(mask)
-        return group.coefficients(x).masked_fill(~torch.stack(masks, -1), 0)
+        masks = [self._masks[scope] for scope in group.scopes]
+        if len(masks) == 1:
+            mask = masks[0][..., None]
+        else:
+            mask = torch.stack(masks, -1)[..., group.scope_of_term]
+        if group.conditions:
+            mask = mask.expand(*x.shape[:-1], len(group.terms)).clone()
+        for site, terms, places, above in group.conditions:
+            mask[..., terms] &= self._watched[site][..., places] > above
+        return group.coefficients(x).masked_fill(~mask, 0)
+
+    def _asleep(self, group: Group) -> bool:
+        """Whether no edit of `group` can act in this pass."""
+        return self._generated and not any(scope.holds(self._step) for scope in group.scopes)
 
 
 class _Writer:

@@ -77,6 +77,18 @@ def test_stale_run_is_told_so() -> None:
     assert sent == []
 
 
+def test_a_new_run_drops_what_the_old_one_had_waiting() -> None:
+    sent: list[dict[str, Any]] = []
+    stream = TokenStream(sent.append, clock=FakeClock())
+    old = stream.start()
+    for number in range(5):
+        stream.add(old, "steered", [{"text": str(number)}])
+    new = stream.start()
+    stream.add(new, "plain", [{"text": "new"}])
+    assert stream.finish(new) == {"steered": [], "plain": [{"text": "new"}]}
+    assert [message["tokens"] for message in sent if message["run"] == new] == [[{"text": "new"}]]
+
+
 def test_tokens_are_checked_and_made_plain() -> None:
     sent: list[dict[str, Any]] = []
     stream = TokenStream(sent.append, clock=FakeClock())
