@@ -148,14 +148,18 @@ class EvolutionMap {
   cardOf({ position, row }) {
     const { sites, tokens, masked, origin } = this.data;
     const hidden = masked.has(position);
-    const note = hidden ? "Masked: not scored, not coloured." : row === origin ? "Origin: the feature that is followed." : undefined;
+    const what = row === origin ? "Origin: the feature that is followed." : undefined;
+    const note = hidden ? "Masked: not scored, not coloured." : what;
     const token = position >= 0 ? exactToken(tokens[position]) : "";
     if (row < 0) return { title: token, facts: [["position", String(position)]], note: hidden ? note : undefined };
     const site = sites[row];
     const lead = `layer ${site.layer} ${site.kind} · ${site.index}${site.label ? ` ${site.label}` : ""}`;
     /** @type {Array<[string, string]>} */
     const facts = [["cosine to the origin", exact(site.cosine)]];
-    if (position < 0) return { title: `layer ${site.layer} ${site.kind}`, lead: `${site.index}${site.label ? ` · ${site.label}` : ""}`, facts, note };
+    if (position < 0) {
+      const name = `${site.index}${site.label ? ` · ${site.label}` : ""}`;
+      return { title: `layer ${site.layer} ${site.kind}`, lead: name, facts, note: what };
+    }
     facts.unshift(["position", String(position)], ["activation", exact(this.value(position, row))]);
     return { title: token, lead, facts, note };
   }

@@ -174,10 +174,11 @@ class FeatureHeatmap {
     const reference = typical ?? rowMax[row];
     const share = reference > 0 ? percent(value / reference) : "–";
     const name = typical ? "share of its typical maximum" : "share of its maximum here";
+    const own = /** @type {Array<[string, string]>} */ ([["position", String(position)], ["activation", exact(value)]]);
     if (masked.has(position)) {
-      return { title: token, lead, facts: [["position", String(position)], ["activation", exact(value)]], note: "Masked: not scored, not coloured." };
+      return { title: token, lead, facts: own, note: "Masked: not scored, not coloured." };
     }
-    return { title: token, lead, facts: [["position", String(position)], ["activation", exact(value)], [name, share]] };
+    return { title: token, lead, facts: [...own, [name, share]] };
   }
 
   // ------------------------------------------------------------------------------ the strip

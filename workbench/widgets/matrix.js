@@ -385,7 +385,12 @@ export class MatrixPlot {
     c.restore();
   }
 
-  /** Dark and light line together stand out from every colour of the ramp. @param {Cell} cell @param {Paint} paint @param {number} weight */
+  /**
+   * Dark and light line together stand out from every colour of the ramp.
+   * @param {Cell} cell
+   * @param {Paint} paint
+   * @param {number} weight
+   */
   outline(cell, paint, weight) {
     const { context: c, size } = this;
     const x = size.left + cell.position * size.cell - this.scroller.scrollLeft;
@@ -447,7 +452,9 @@ export class MatrixPlot {
     c.fillStyle = paint.faint;
     c.textAlign = "left";
     c.fillText(this.fit(this.gutters.leftTitle, size.left - 8), 0, base);
-    if (this.gutters.rightTitle) this.headLabel(this.gutters.rightTitle, edge.right + (size.tilted ? 18 : 32), base, paint.faint, false, paint);
+    if (!this.gutters.rightTitle) return;
+    const x = edge.right + (size.tilted ? 18 : 32);
+    this.headLabel(this.gutters.rightTitle, x, base, paint.faint, false, paint);
   }
 
   /**

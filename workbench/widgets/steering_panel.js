@@ -60,8 +60,10 @@ class Slider {
       input.max = String(row.high);
       input.step = input === this.range ? String(row.step) : "any";
     }
-    this.reset = element("button", { class: "wb-button wb-quiet", type: "button", text: "Reset", "aria-label": `Reset ${name}` });
-    this.mute = element("button", { class: "wb-button wb-quiet wb-mute", type: "button", text: "Mute", "aria-label": `Mute ${name}` });
+    const button = (/** @type {string} */ text, /** @type {string} */ kind) =>
+      element("button", { class: `wb-button wb-quiet ${kind}`, type: "button", text, "aria-label": `${text} ${name}` });
+    this.reset = button("Reset", "wb-reset");
+    this.mute = button("Mute", "wb-mute");
     this.fill = element("span", { class: "wb-track-fill" });
     this.node = element("div", { class: "wb-slider" }, this.nameCell(), this.trackCell(),
       element("span", { class: "wb-amount" }, this.entry, element("span", { class: "wb-unit", text: row.unit ?? "" })),
@@ -165,7 +167,7 @@ class Slider {
     const [from, to] = [Math.min(neutral, row.value), Math.max(neutral, row.value)];
     this.fill.style.left = this.left(from);
     this.fill.style.width = `calc((100% - ${THUMB}px) * ${(to - from) / (row.high - row.low)})`;
-    const beyond = row.safe !== undefined && row.safe !== null && (row.value < row.safe[0] || row.value > row.safe[1]);
+    const beyond = Boolean(row.safe && (row.value < row.safe[0] || row.value > row.safe[1]));
     this.node.classList.toggle("wb-beyond", beyond);
     this.entry.title = beyond ? "Outside the safe range" : "";
     this.node.classList.toggle("wb-muted", Boolean(row.muted));
@@ -289,7 +291,11 @@ class SteeringPanel {
 
   // ------------------------------------------------------------------------------- sliders
 
-  /** Keep a control's state on the page's side; Python is told by a message. @param {number} number @param {Partial<Row>} change */
+  /**
+   * Keep a control's state on the page's side; Python is told by a message.
+   * @param {number} number
+   * @param {Partial<Row>} change
+   */
   note(number, change) {
     /** @type {Row[]} */
     const rows = this.model.get("rows");

@@ -84,7 +84,6 @@ export class TextColumn {
 
   /** Mark the first token that differs from the other column; -1: none. @param {number} index */
   markDifference(index) {
-    this.stream.querySelector(".wb-differs")?.classList.remove("wb-differs");
     this.spans[index]?.classList.add("wb-differs");
   }
 
