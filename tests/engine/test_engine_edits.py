@@ -353,7 +353,57 @@ def test_several_edits(
     check_writing(model, suite, edits, [LONG, SHORT], wants)
 
 
-def test_twenty_edits_differ_from_the_sum_of_nothing(model: Model, suite: RandomSuite) -> None:
+def mixed(place: Place, count: int) -> list[tuple[int, float]]:
+    """Features active at some positions of the long prompt only, and half their maximum."""
+    x, found = seen(LONG, place)[1:], []
+    for index in range(D_SAE):
+        f = feature(place, x, index)
+        above = float(f.max()) / 2
+        if 2 <= int((f > above).sum()) <= len(f) - 2:
+            found.append((index, above))
+    # The one with the highest limit first, so that limits and features cannot be exchanged.
+    return sorted(found, key=lambda pair: -pair[1])[:count]
+
+
+def test_edits_of_one_site_keep_their_own_scopes_and_conditions(
+    model: Model, suite: RandomSuite
+) -> None:
+    place, early = (1, "res"), (0, "embed")
+    (a, over_a), (b, over_b) = mixed(place, 2)
+    ((c, over_c),) = mixed(early, 1)
+    edits = [
+        Steer((1, 0), 6.0, unit="raw", when="prompt"),
+        When((1, a), Steer((1, 1), 6.0, unit="raw"), above=over_a),
+        Clamp((1, 2), 8.0, when="generated"),
+        When((1, b), Steer((1, 3), 6.0, unit="raw"), above=over_b),
+        When((0, c), Steer((1, 4), 6.0, unit="raw", steps=(0, 2)), above=over_c, kind="embed"),
+    ]
+    constant = [moved(place, i, lambda f: torch.full_like(f, 6.0)) for i in (0, 1, 3, 4)]
+    rules = [
+        replace(constant[0], where=lambda p, n: 0 < p < n),
+        replace(constant[1], condition=(place, lambda x: feature(place, x, a) > over_a)),
+        replace(moved(place, 2, lambda f: 8.0 - f), where=lambda p, n: p >= n),
+        replace(constant[2], condition=(place, lambda x: feature(place, x, b) > over_b)),
+        replace(
+            constant[3],
+            condition=(early, lambda x: feature(early, x, c) > over_c),
+            where=lambda p, n: 0 < p < n or p == n + 1,
+        ),
+    ]
+    wants = []
+    for text in (LONG, SHORT):
+        ids = text_ids(text)
+        logits = oracle().run(ids, len(ids), rules)
+        wants.append((logits, dict(oracle().leaving), *oracle().write(ids, rules, NEW)))
+    for left_out in range(len(rules)):
+        steps = oracle().write(text_ids(LONG), rules[:left_out] + rules[left_out + 1 :], NEW)[1]
+        moves = [(x - y).abs().max() > 0.1 for x, y in zip(steps, wants[0][3], strict=True)]
+        assert any(moves)
+    check_writing(model, suite, edits, [LONG, SHORT], wants)
+    check_writing(model, suite, edits, [SHORT], wants[1:], use_cache=False)
+
+
+def test_twenty_edits_at_once(model: Model, suite: RandomSuite) -> None:
     place = (1, "res")
     edits = [Scale((1, i), 1.5) for i in range(20)]
     rules = [moved(place, i, lambda f: 0.5 * f) for i in range(20)]
