@@ -27,6 +27,8 @@ import torch.nn.functional as F  # noqa: N812 (torch's own idiom)
 from tqdm.auto import tqdm
 from transformers import AttentionInterface, Gemma2Config, Gemma2ForCausalLM
 
+from workbench.pocket.muon import Muon
+
 CONTEXT = 256
 WINDOW = 64
 
@@ -54,11 +56,11 @@ def config(vocabulary: int) -> Gemma2Config:
 class Recipe:
     """Hyper-parameters of one training run."""
 
-    tokens: int = 6_000_000
+    tokens: int = 12_800_000
     """Training tokens, padding never among them."""
-    batch: int = 16
+    batch: int = 8
     """Rows of `CONTEXT` tokens a step."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 8e-3
     """Peak; linear warm-up, then linear decay to a twentieth."""
     warmup: float = 0.02
     """Share of the steps."""
@@ -123,15 +125,19 @@ def next_token_loss(model: Gemma2ForCausalLM, ids: torch.Tensor) -> torch.Tensor
     return F.cross_entropy(logits, ids[:, 1:].flatten())
 
 
-def make_optimizer(model: Gemma2ForCausalLM, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW, with weight decay on the matrices inside the layers only."""
+def make_optimizers(model: Gemma2ForCausalLM, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, Adam for embeddings and norms.
+
+    On this corpus a run of 0.7 million tokens ends at a loss of 2.55 with Muon; AdamW's best rate
+    and batch needed well over twice as many.
+    """
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
-    groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+    lr = recipe.learning_rate
+    return [
+        Muon(matrices, lr=lr, weight_decay=recipe.weight_decay),
+        torch.optim.Adam(others, lr=lr, betas=(0.9, 0.98), fused=True),
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True)
 
 
 def rate(step: int, recipe: Recipe) -> float:
@@ -164,13 +170,14 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     model = start if start is not None else Gemma2ForCausalLM(config(vocabulary))
-    optimizer = make_optimizer(model, recipe)
+    optimizers = make_optimizers(model, recipe)
     checkpoint = folder / "checkpoint.pt"
     first = 0
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         first = state["step"]
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     order, saved_at = _batches(rows, recipe, first), time.monotonic()
@@ -178,32 +185,33 @@ def train(
         for step, ids in zip(range(first, recipe.steps), order, strict=False):
             exact = step >= (1 - recipe.exact) * recipe.steps
             model.config._attn_implementation = "eager" if exact else "uncapped"
-            for group in optimizer.param_groups:
+            for group in (group for one in optimizers for group in one.param_groups):
                 group["lr"] = rate(step, recipe)
             loss = next_token_loss(model, ids)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            for optimizer in optimizers:
+                optimizer.step()
+            model.zero_grad()
             bar.update()
             if step % 20 == 0:
                 bar.set_postfix(loss=f"{loss.item():.3f}")
                 with (folder / "log.jsonl").open("a") as log:
                     log.write(json.dumps({"step": step, "loss": loss.item()}) + "\n")
             if time.monotonic() - saved_at > checkpoint_seconds or step + 1 == recipe.steps:
-                _save(checkpoint, model, optimizer, step + 1)
+                _save(checkpoint, model, optimizers, step + 1)
                 saved_at = time.monotonic()
     model.config._attn_implementation = "eager"
     return model.eval()
 
 
 def _save(
-    path: Path, model: Gemma2ForCausalLM, optimizer: torch.optim.Optimizer, step: int
+    path: Path, model: Gemma2ForCausalLM, optimizers: list[torch.optim.Optimizer], step: int
 ) -> None:
     """Write a checkpoint so that a kill leaves either the old one or the new one."""
     state = {
         "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         "step": step,
     }
     partial = path.with_suffix(".partial")

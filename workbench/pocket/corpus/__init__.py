@@ -17,7 +17,7 @@ from workbench.pocket.corpus.narrative import NARRATIVE
 
 __all__ = ["KINDS", "Document", "Piece", "Writer", "document", "documents"]
 
-NARRATIVE_SHARE = 0.68
+NARRATIVE_SHARE = 0.52
 """Share of the documents whose words depend on all the persistent factors at once."""
 
 Kind = Callable[[Writer], None]
