@@ -43,7 +43,16 @@ TRAIN_SEED, TOKENIZER_SEED, CHAT_SEED, CALIBRATION_SEED = 1, 2, 3, 5
 CHAT_KINDS = ("chat",)
 SAE_KINDS = ("att", "mlp", "res")
 CHAT_RECIPE = Recipe(tokens=500_000, learning_rate=8e-4, exact=1.0, seed=1)
-PLAN = Plan(TrainConfig(d_sae=1024, steps=1100, batch_size=1024))
+PLAN = Plan(
+    TrainConfig(
+        d_sae=1024,
+        steps=3000,
+        batch_size=1024,
+        dead_tokens=120_000,
+        revive_every=75,
+        revive_until=0.8,
+    )
+)
 
 
 @dataclass(frozen=True)
