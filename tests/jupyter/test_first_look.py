@@ -22,7 +22,7 @@ SHOTS = os.environ.get("WORKBENCH_SCREENSHOTS")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module", params=["light"])
+@pytest.fixture(scope="module", params=["light", "dark"])
 def notebook(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Notebook]:
@@ -82,12 +82,30 @@ def test_run_writes_both_texts(notebook: Notebook) -> None:
     assert words[1] in output.locator(".wb-column").first.inner_text()
 
 
-def test_a_changed_strength_changes_the_text(notebook: Notebook) -> None:
+def test_a_slider_moved_by_keys_changes_the_text(notebook: Notebook) -> None:
     before = notebook.ask("panel.text")
-    notebook.ask("panel.widget._receive(None, {'type': 'set', 'row': 0, 'value': 1.5}, [])")
+    slider = notebook.output("lab.steering").get_by_role("slider").first
+    slider.scroll_into_view_if_needed()
+    slider.focus()
+    for _ in range(15):
+        slider.press("ArrowRight")
+    notebook.until("abs(panel.edits.edits[0].strength - 1.5) < 1e-6")
     notebook.until("panel.widget.status.get('state') == 'done' and bool(panel.widget.receipt)", 60)
-    assert notebook.ask("panel.edits.edits[0].strength") == "1.5"
     assert notebook.ask("panel.text") != before
+
+
+def test_a_slider_dragged_by_the_mouse_is_followed(notebook: Notebook) -> None:
+    slider = notebook.output("lab.steering").get_by_role("slider").first
+    box = slider.bounding_box()
+    assert box is not None
+    middle = box["y"] + box["height"] / 2
+    notebook.page.mouse.move(box["x"] + box["width"] * 0.6875, middle)  # 1.5 of -4 to 4
+    notebook.page.mouse.down()
+    notebook.page.mouse.move(box["x"] + box["width"] * 0.8, middle, steps=5)
+    notebook.page.mouse.up()
+    notebook.until("1.8 < panel.edits.edits[0].strength < 3")
+    notebook.until("panel.widget.status.get('state') == 'done'", 60)
+    assert float(notebook.ask("panel.widget.rows[0]['value']")) > 1.8
 
 
 def test_no_error_is_shown(notebook: Notebook) -> None:

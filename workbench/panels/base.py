@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from workbench.widgets import Widget
+
+if TYPE_CHECKING:
+    from workbench.runs import Run
 
 W = TypeVar("W", bound=Widget)
 
@@ -23,3 +26,12 @@ class Panel(Generic[W]):
         """Write the widget as one file that opens from disk with no network."""
         self.widget.save_html(path)
         return Path(path)
+
+
+def code_of(run: Run) -> str:
+    """The lines that make a run again: from its text, or from its ids where text cannot say it."""
+    tokens = run.tokens
+    # A special token or half a character does not survive the way through text.
+    plain = not any(tokens.special[1:]) and "\ufffd" not in tokens.text
+    prompt = repr(tokens.text) if plain else repr(list(tokens.ids))
+    return f"lab = wb.open({run.model!r})\nrun = lab.run({prompt})"

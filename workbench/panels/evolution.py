@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from workbench.evolution import Relative, relatives
-from workbench.panels.base import Panel
+from workbench.panels.base import Panel, code_of
 from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import EvolutionMap
 
@@ -54,6 +54,7 @@ class Evolution(Panel[EvolutionMap]):
             values=values.float().numpy().tobytes(),
             masked=[0],
             origin=[r.site for r in self.relatives].index(origin),
+            code=f"{code_of(run)}\nrun.evolution({(origin.layer, int(feature[1]))}, {kind!r})",
         )
 
     def _row(self, relative: Relative) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from workbench.features import Measure
-from workbench.panels.base import Panel
+from workbench.panels.base import Panel, code_of
 from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import FeatureHeatmap
 
@@ -42,7 +42,7 @@ class Heatmap(Panel[FeatureHeatmap]):
         """
         self.run, self.site = run, Site(layer, check_kind(kind))
         found = run.features(layer, kind)
-        self.features = list(features) if features is not None else found.top(k, by=by)
+        self.features = [int(i) for i in features] if features is not None else found.top(k, by=by)
         values = found.columns(self.features)
         self.widget = FeatureHeatmap(
             title=f"Features at {self.site}",
@@ -51,6 +51,7 @@ class Heatmap(Panel[FeatureHeatmap]):
             features=[self._row(index) for index in self.features],
             values=values.numpy().tobytes(),
             masked=[0],
+            code=f"{code_of(run)}\nrun.heatmap({layer}, {kind!r}, features={self.features})",
         )
 
     def _row(self, index: int) -> dict[str, object]:

@@ -105,7 +105,7 @@ class Steering(Panel[SteeringPanel]):
                     "high": high,
                     "step": 0.1,
                     "value": strength,
-                    "unit": "x typical maximum",
+                    "unit": "× max",
                     "mode": "steer",
                 }
                 for site, (_, index) in zip(sites, features, strict=True)
@@ -162,8 +162,13 @@ class Steering(Panel[SteeringPanel]):
         steered = self._generate(prompt, edits, stream, stop)
         self._shade(steered, stream)
         state = "stopped" if steered.finish == "stopped" else "done"
-        widget.finish(run, state=state, receipt=self._receipt(steered), rate=stream.rate())
-        widget.steered = stream.tokens
+        widget.finish(
+            run,
+            state=state,
+            receipt=self._receipt(steered),
+            rate=stream.rate(),
+            steered=stream.tokens,
+        )
 
     def _unsteered(self, run: int, prompt: Tokens, stop: threading.Event) -> Generation | None:
         """The twin: written once, then shown again as it was."""
@@ -218,7 +223,7 @@ class Steering(Panel[SteeringPanel]):
         for edit, act in zip(self.edits.edits, steered.receipt.acts, strict=True):
             assert isinstance(edit, Steer)
             name = (
-                f"feature {edit.index} of {edit.site} at {edit.strength:+g} x its typical maximum"
+                f"feature {edit.index} of {edit.site} at {edit.strength:+g} × its typical maximum"
             )
             idle = " (slider at 0 or muted)" if edit.strength == 0 else ""
             lines.append(f"{name}: {act}{idle}")

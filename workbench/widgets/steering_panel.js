@@ -53,7 +53,9 @@ class Slider {
     this.held = false;
     this.timer = 0;
     const name = `layer ${row.layer} ${row.kind} feature ${row.index}`;
-    this.range = element("input", { class: "wb-range", type: "range", "aria-label": `Strength of ${name}` });
+    // JupyterLab takes arrow keys from whatever has the focus, unless that element itself says no.
+    this.range = element("input", { class: "wb-range", type: "range", "aria-label": `Strength of ${name}`,
+      "data-lm-suppress-shortcuts": "true" });
     this.entry = element("input", { class: "wb-number", type: "number", "aria-label": `Strength of ${name} as a number` });
     for (const input of [this.range, this.entry]) {
       input.min = String(row.low);
