@@ -73,6 +73,18 @@ def test_evolution_holds_itself_and_its_relatives(lab: Lab, run: Run) -> None:
     assert list(table["feature"]) == [r.index for r in panel.relatives]
 
 
+@pytest.mark.parametrize("prompt", ["Vidám halak 🐟 úsznak.", [2, 7, 300]])
+def test_copied_code_draws_the_same_pictures(lab: Lab, prompt: str | list[int]) -> None:
+    run = lab.run(prompt)
+    for panel in (run.heatmap(3, k=4), run.evolution((3, run.features(3).top(1)[0]))):
+        scope: dict = {"wb": wb}
+        *opening, call = panel.widget.code.split("\n")
+        exec("\n".join(opening), scope)
+        exec(f"copy = {call}", scope)
+        assert scope["run"].tokens.ids == run.tokens.ids
+        assert scope["copy"].widget.values == panel.widget.values
+
+
 def test_recording_replays_the_heatmap_without_a_model(run: Run, tmp_path: Path) -> None:
     opened = open_run(run.save(tmp_path / "boat.run"))
     assert opened.heatmap(3).widget.values == run.heatmap(3).widget.values

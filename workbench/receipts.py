@@ -75,9 +75,12 @@ class _Entry:
 class Recorder:
     """Collects what the edits of a batch do, pass by pass."""
 
-    def __init__(self, edits: int, lengths: Tensor) -> None:
-        """Start with the number of `edits` and the prompts' `lengths` ``(batch, 1)``."""
-        self._edits, self._lengths = edits, lengths
+    def __init__(self, edits: int, lengths: Tensor, *, warns: bool = True) -> None:
+        """Start with the number of `edits` and the prompts' `lengths` ``(batch, 1)``.
+
+        `warns` says whether an edit that never acts is warned of.
+        """
+        self._edits, self._lengths, self._warns = edits, lengths, warns
         self._entries: dict[tuple[int, ...], list[_Entry]] = {}
         self._seen = torch.full_like(lengths, -1)
         self._where = self._seen
@@ -99,13 +102,13 @@ class Recorder:
         self._entries.setdefault(tuple(edits), []).append(_Entry(norms, sizes, self._where))
 
     def receipts(self) -> tuple[Receipt, ...]:
-        """A receipt for each row; warns once for each edit that acted in none."""
+        """A receipt for each row; may warn once for each edit that acted in none."""
         rows = range(len(self._lengths))
         joined = {edits: _join(entries) for edits, entries in self._entries.items()}
         found = [self._acts(edit, joined) for edit in range(self._edits)]
         for edit, acts in enumerate(found):
             # A run that was stopped before it began says nothing about its edits.
-            if self._passes and not any(act.acted for act in acts):
+            if self._warns and self._passes and not any(act.acted for act in acts):
                 warnings.warn(
                     f"edit {edit} did not act: its feature, positions, steps or condition never "
                     "came up, or its strength changes nothing",

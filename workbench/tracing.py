@@ -240,7 +240,7 @@ def generate(
         model: The model.
         prompts: One or more prompts. Each has its own random stream, so a prompt's text does not
             depend on its company.
-        edits: What to change, fixed or live.
+        edits: What to change, fixed or live. A fixed edit that never acts is warned of.
         source: SAEs and calibration for the edits.
         max_new_tokens: Most tokens to write; fewer if the context ends first.
         min_new_tokens: No end-of-sequence token before these.
@@ -263,7 +263,9 @@ def generate(
     with model.turn.take(busy=busy, stop=stop), torch.inference_mode():
         bound = live.edits
         program = bind(bound, source, device=model.device).check(model.config)
-        surgeon = _Surgeon(program, Batch.of(prompts, _pad(model), model.device))
+        batch = Batch.of(prompts, _pad(model), model.device)
+        # A live edit may rest at 0 for a whole text: its receipt says so, and that is enough.
+        surgeon = _Surgeon(program, batch, warns=live is not edits)
         writer = _Writer(
             model,
             prompts,
@@ -339,10 +341,10 @@ def _serve(
 class _Surgeon:
     """Applies a program to the activations of one run and keeps the record."""
 
-    def __init__(self, program: Program, batch: Batch) -> None:
+    def __init__(self, program: Program, batch: Batch, *, warns: bool = True) -> None:
         self.program = program
         self.batch = batch
-        self.recorder = Recorder(len(program.edits), batch.lengths)
+        self.recorder = Recorder(len(program.edits), batch.lengths, warns=warns)
         self._watched: dict[Site, Tensor] = {}
         self._pending: dict[Site, list[tuple[Group, Tensor]]] = {}
         self._masks: dict[Scope, Tensor] = {}

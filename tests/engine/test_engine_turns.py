@@ -133,6 +133,14 @@ class TestLiveEdits:
         close(steps[2], constant[2])
         assert (steps[3] - constant[3]).abs().max() > 1
 
+    def test_a_live_edit_may_rest_without_a_warning(self, model: Model, suite: RandomSuite) -> None:
+        # Warnings are errors here; the fixed edit below shows that this one would have warned.
+        resting = Steer((1, 3), 0.0)
+        found = write(model, suite, edits=LiveEdits([resting, Steer((1, 4), 1.0)]))
+        assert [act.acted for act in found.receipt.acts] == [False, True]
+        with pytest.warns(NoEffectWarning):
+            write(model, suite, edits=[resting])
+
     def test_a_change_while_the_edits_are_being_bound_is_not_lost(
         self, model: Model, suite: RandomSuite
     ) -> None:

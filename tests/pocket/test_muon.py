@@ -20,9 +20,7 @@ def test_singular_values_end_near_one(shape: tuple[int, ...]) -> None:
 def test_three_steps_agree_with_torch() -> None:
     generator = torch.Generator().manual_seed(1)
     start = [torch.randn(12, 20, generator=generator) for _ in range(2)]
-    gradients = [
-        [torch.randn(12, 20, generator=generator) for _ in range(2)] for _ in range(3)
-    ]
+    gradients = [[torch.randn(12, 20, generator=generator) for _ in range(2)] for _ in range(3)]
     ours, theirs = ([torch.nn.Parameter(x.clone()) for x in start] for _ in range(2))
     settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}
     one = Muon(ours, **settings)

@@ -114,7 +114,8 @@ def test_probe_finds_the_two_features_that_matter() -> None:
         (0.49, 1.0, 0.1, False),
         (0.61, 1.0, 0.4, True),
         (0.61, BUDGET + 0.01, 0.1, False),
-        (0.02, 0.1, 0.0, False),
+        (0.09, 0.1, 0.0, False),
+        (0.1, 0.1, 0.0, True),
         (0.7, 0.1, 0.65, False),
     ],
 )

@@ -25,10 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--work", type=Path, default=Path(".pocket-build"), help="folder for intermediate results"
     )
     build.add_argument("--to", type=Path, default=weights(), help="folder of the shipped files")
-    evaluate = commands.add_parser(
-        "evaluate", help="score the shipped files on fresh held-out text"
-    )
-    evaluate.add_argument("--rows", type=int, default=160, help="rows of 256 tokens")
+    evaluate = commands.add_parser("evaluate", help="score the shipped files on held-out text")
+    evaluate.add_argument("--rows", type=int, help="rows of 256 tokens; as shipped if left out")
     write = commands.add_parser("write", help="print documents of the corpus")
     write.add_argument("--seed", type=int, default=0)
     write.add_argument("--count", type=int, default=3)
@@ -49,7 +47,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from workbench.pocket import evaluate
 
     lab = open_lab("pocket")
-    tables = evaluate.everything(lab.engine, lab.suite, options.rows).tables
+    tables = evaluate.everything(lab.engine, lab.suite, options.rows or evaluate.ROWS).tables
     for name, table in tables.items():
         _show(name, table)
     _show("summary", pd.Series(evaluate.summary(*tables.values())).to_frame("value").reset_index())

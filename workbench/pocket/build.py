@@ -135,7 +135,7 @@ class Build:
             write_suite(saes, _calibration(model, saes, rows), root)
         return Suite(root, model="pocket")
 
-    def evaluation(self, *, rows: int = 160) -> dict[str, pd.DataFrame]:
+    def evaluation(self, *, rows: int = evaluate.ROWS) -> dict[str, pd.DataFrame]:
         """The evaluation tables; labels are written beside the SAEs as a by-product."""
         folder = self.work / "evaluation"
         names = ("language", "saes", "concepts", "steering")

@@ -41,6 +41,8 @@ from workbench.tokens import tokens_of
 from workbench.tracing import trace
 
 SEED, STEERING_SEED = 4, 6
+ROWS = 480
+"""Held-out rows; every concept needs support in both halves of them."""
 BLOCK = 32
 SUPPORT = 30
 """Concepts with fewer tokens or windows on the reporting half are listed but not counted."""
@@ -276,7 +278,7 @@ def steering(
     read: dict[Site, Tensor],
     found: Concepts,
     *,
-    prompts: int = 8,
+    prompts: int = 12,
 ) -> pd.DataFrame:
     """The best feature of each persistent concept, and its rivals."""
     labels = text.labels
@@ -285,7 +287,7 @@ def steering(
         beginnings = steering_score.prompts_without(model, concept, 2 * prompts, STEERING_SEED)
         choosing = steering_score.Bench.of(model, concept, beginnings[:prompts])
         trying = steering_score.Bench.of(model, concept, beginnings[prompts:])
-        features = [one for one in found.best[concept] if 1 <= one.site.layer <= 6][:2]
+        features = [one for one in found.best[concept] if 1 <= one.site.layer <= 6][:3]
         candidates = [
             (
                 one.site,
@@ -379,7 +381,9 @@ def summary(
         "persistent_concepts": float(len(persistent)),
         "persistent_auroc_0.95": float((persistent["score"] >= 0.95).mean()),
         "steering_concepts": float(len(steering_table)),
-        "steering_feature_works": float(steering_table["feature_works"].sum()),
+        "steering_feature_works": float(
+            (steering_table["feature_works"] & ~steering_table["random_works"]).sum()
+        ),
         "steering_vector_works": float(steering_table["vector_works"].sum()),
         "steering_random_works": float(steering_table["random_works"].sum()),
     }

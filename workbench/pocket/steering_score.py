@@ -33,6 +33,8 @@ from workbench.tracing import generate, trace
 
 BUDGET = 1.5
 """Most nats by which the price may exceed unsteered text."""
+ABSENT = 0.02
+"""Least share that counts as there: five times nothing would be a single word."""
 STRENGTHS = (0.75, 1.25, 2.0, 3.0)
 """Multiples of a feature's typical maximum that are tried."""
 PROMPT_TOKENS, NEW_TOKENS = 24, 40
@@ -159,8 +161,8 @@ def choose(
 
 
 def succeeds(outcome: Outcome, base: Outcome) -> bool:
-    """Fivefold or above 0.6, within the budget; an absent concept counts as one word in 200."""
-    raised = outcome.share >= 5 * max(base.share, 0.005) or (outcome.share > 0.6 > base.share)
+    """Fivefold or above 0.6, within the budget; an absent concept counts as one word in 50."""
+    raised = outcome.share >= 5 * max(base.share, ABSENT) or (outcome.share > 0.6 > base.share)
     return raised and outcome.price <= BUDGET
 
 
