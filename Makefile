@@ -55,7 +55,7 @@ js: .npm/.installed
 	.npm/node_modules/.bin/tsc --project tests/tsconfig.json
 
 bench: $(VENV)/.test
-	$(BIN)/python -m tests.benchmarks.engine $(ARGS)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 # Stamps: each is made anew when the lock or the metadata changes. The lab installs what it needs
 # only, at the locked versions; the tests install every extra.

@@ -13,13 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
 from workbench.edits import Steer
 from workbench.lab import Lab
-from workbench.lab import open as open_lab
 from workbench.tracing import LiveEdits, Step
 
 NEW = 48
@@ -157,40 +156,15 @@ def stop_delay(lab: Lab) -> float:
     return statistics.median(waits) * 1000
 
 
-def rows(lab: Lab) -> list[tuple[str, str, str]]:
+def rows(lab: Lab) -> Iterator[tuple[str, str, str]]:
     """``(what, measured, target)`` of every benchmark."""
-    return [
-        *(
-            (
-                f"generation with {n} edits / model.generate, speed",
-                f"{generation(lab, n):.2f}",
-                ">= 0.95",
-            )
-            for n in (0, 1, 20)
-        ),
-        (
-            "features at all sites / (forward + encoder products), time",
-            f"{features(lab):.2f}",
-            "<= 1.25",
-        ),
-        ("changed strength to first token under it", f"{slider(lab):.0f} ms", "< 100 ms"),
-        ("stop to return", f"{stop_delay(lab):.0f} ms", "one token"),
-        ("growth over 500 steered generations", f"{growth(lab):.1f} MB", "< 5 MB"),
-        (
-            "import workbench / import torch + transformers + nnsight, time",
-            f"{imports():.2f}",
-            "1.0",
-        ),
-    ]
-
-
-def main() -> None:
-    """Print the table."""
-    lab = open_lab()
-    sys.stdout.write(f"{lab}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
-    for what, measured, target in rows(lab):
-        sys.stdout.write(f"{what:66} {measured:>9}   target {target}\n")
-
-
-if __name__ == "__main__":
-    main()
+    for edits in (0, 1, 20):
+        ratio = f"{generation(lab, edits):.2f}"
+        yield f"generation with {edits} edits / model.generate, speed", ratio, ">= 0.95"
+    ratio = f"{features(lab):.2f}"
+    yield "features at all sites / (forward + encoder products), time", ratio, "<= 1.25"
+    yield "changed strength to first token under it", f"{slider(lab):.0f} ms", "< 100 ms"
+    yield "stop to return", f"{stop_delay(lab):.0f} ms", "one token"
+    yield "growth over 500 steered generations", f"{growth(lab):.1f} MB", "< 5 MB"
+    peers = "import workbench / import torch + transformers + nnsight, time"
+    yield peers, f"{imports():.2f}", "1.0"
