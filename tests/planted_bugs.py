@@ -1,0 +1,198 @@
+"""Plant bugs in the engine one at a time, and see that its tests catch each.
+
+``python -m tests.planted_bugs`` copies the checkout to a temporary folder, changes one line of the
+copy, runs the tests of engine and SAEs until the first failure, and prints which test it was. It
+takes some minutes and is not part of the tests; run it after a change of the engine or of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SUITES = ("tests/engine", "tests/sae", "tests/test_features_and_runs.py")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One wrong line."""
+
+    name: str
+    file: str
+    right: str
+    """Text that stands in the file exactly once."""
+    wrong: str
+
+
+BUGS = (
+    Bug(
+        "wrong site: mlp before its norm",
+        "sites.py",
+        '"model.layers.{layer}.post_feedforward_layernorm"',
+        '"model.layers.{layer}.mlp"',
+    ),
+    Bug(
+        "wrong site: transcoder input not normalised",
+        "sites.py",
+        "return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)",
+        "return x",
+    ),
+    Bug(
+        "embedding read after its scaling",
+        "sites.py",
+        'float(getattr(module, "scalar_embed_scale", 1.0))',
+        "1.0",
+    ),
+    Bug(
+        "order of sites: mlp before att",
+        "sites.py",
+        'Literal["embed", "att", "transcoder", "mlp", "res"]',
+        'Literal["embed", "transcoder", "mlp", "att", "res"]',
+    ),
+    Bug(
+        "batch row 0 for all",
+        "sites.py",
+        "output[0] if isinstance(output, tuple) else output",
+        "output[0] if isinstance(output, tuple) else output[:1].expand_as(output)",
+    ),
+    Bug("prefill only", "tracing.py", "return self._generated and not any(", "return bool("),
+    Bug(
+        "prefill only, quietly",
+        "tracing.py",
+        "s: alive if s.holds(self._step) else nowhere",
+        "s: nowhere",
+    ),
+    Bug(
+        "first step only",
+        "edits.py",
+        "return self.steps is None or step in self.steps",
+        "return step == 1 and (self.steps is None or step in self.steps)",
+    ),
+    Bug(
+        "steps counted one too late",
+        "edits.py",
+        "step = (positions - prompt_length + 1)",
+        "step = (positions - prompt_length)",
+    ),
+    Bug(
+        "error term lost",
+        "tracing.py",
+        "return (x.float() + sum(",
+        "group = group or next(iter(program.groups.values()), None)\n"
+        "        rest = group.sae.reconstruct(x) if group and site == group.site else x.float()\n"
+        "        return (rest + sum(",
+    ),
+    Bug(
+        "edit computed and dropped",
+        "tracing.py",
+        "return (x.float() + sum(",
+        "return (x.float() + 0 * sum(",
+    ),
+    Bug(
+        "of several edits the last only",
+        "tracing.py",
+        "coefficients @ group.rows",
+        "coefficients[..., -1:] * group.rows[-1]",
+    ),
+    Bug("sign of ablation", "edits.py", "return 0.0, -1.0", "return 0.0, 1.0"),
+    Bug("clamp adds without taking away", "edits.py", "return amount, -1.0", "return amount, 0.0"),
+    Bug("scale by s instead of s - 1", "edits.py", "0.0, amount - 1.0", "0.0, amount"),
+    Bug("<bos> edited", "edits.py", "chosen = positions > 0", "chosen = positions >= 0"),
+    Bug("<bos> scored", "features.py", "return self.positions > 0", "return self.positions >= 0"),
+    Bug(">= for >: JumpReLU", "sae/base.py", "~(pre > (0 if", "~(pre >= (0 if"),
+    Bug(
+        ">= for >: condition",
+        "tracing.py",
+        "self._watched[site][..., places] > above",
+        "self._watched[site][..., places] >= above",
+    ),
+    Bug(
+        "threshold forgotten for single features",
+        "binding.py",
+        "else sae.threshold[rows]",
+        "else sae.threshold[rows] * 0",
+    ),
+    Bug(
+        "typical maximum forgotten",
+        "binding.py",
+        "value * _source(source).typical_maximum(edit.site, edit.index)",
+        "value",
+    ),
+    Bug(
+        "missing soft cap",
+        "tracing.py",
+        "logits = out.logits[:, -1].float()",
+        "cap = self.model.config.final_logit_softcapping\n"
+        "        logits = torch.atanh(out.logits[:, -1].float() / cap * 0.999999) * cap",
+    ),
+    Bug(
+        "positions of left padding",
+        "tracing.py",
+        "position_ids=batch.positions.clamp(min=0)",
+        "position_ids=torch.arange(batch.ids.shape[1])[None]",
+    ),
+    Bug(
+        "one random stream for the whole batch",
+        "tracing.py",
+        "[torch.Generator().manual_seed(seed) for _ in prompts]",
+        "[torch.Generator().manual_seed(seed)] * len(prompts)",
+    ),
+    Bug("end of sequence overlooked", "tracing.py", "if token in self.end:", "if False:"),
+)
+
+
+def run(bug: Bug | None, copy: Path) -> str:
+    """The first test that fails with `bug` in the copy; empty if all pass."""
+    path = copy / "workbench" / bug.file if bug else copy / "pyproject.toml"
+    text = path.read_text(encoding="utf-8")
+    if bug:
+        if text.count(bug.right) != 1:
+            raise ValueError(f"{bug.name}: {bug.right!r} must stand in {bug.file} exactly once")
+        path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
+    options = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-rfE")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *SUITES, *options],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    path.write_text(text, encoding="utf-8")
+    if done.returncode == 0:
+        return ""
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    if failed is None:
+        raise RuntimeError(f"the tests did not run:\n{done.stdout}{done.stderr}")
+    return failed[1]
+
+
+def main(names: list[str]) -> int:
+    """Print a table; the exit status is the number of bugs that no test caught."""
+    missed = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "workbench"
+        shutil.copytree(
+            ROOT, copy, ignore=shutil.ignore_patterns(".*", "node_modules", "__pycache__")
+        )
+        if before := run(None, copy):
+            raise RuntimeError(f"without any bug {before} fails")
+        for bug in BUGS:
+            if names and not any(name in bug.name for name in names):
+                continue
+            caught = run(bug, copy)
+            missed += not caught
+            sys.stdout.write(f"| {bug.name} | `{bug.file}` | {caught or '**not caught**'} |\n")
+            sys.stdout.flush()
+    return missed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
