@@ -21,7 +21,7 @@ from workbench.models import Model
 from workbench.pocket.dataset import EOS
 from workbench.sae import SAE
 from workbench.sae.gemma_scope import params_folder, write_params
-from workbench.sites import Site
+from workbench.sites import KINDS, Site
 from workbench.tokens import tokens_of
 from workbench.tracing import trace
 from workbench.training import TrainConfig, Trainer
@@ -102,7 +102,9 @@ def train_suite(
 
 
 def _trainer(site: Site, model: Model, plan: Plan) -> Trainer:
-    config = replace(plan.config, target_l0=TARGET_L0[site.kind], seed=plan.seed)
+    # One start for all would leave kinship between sites that training did not make.
+    seed = plan.seed + len(KINDS) * site.layer + KINDS.index(site.kind)
+    config = replace(plan.config, target_l0=TARGET_L0[site.kind], seed=seed)
     d_in = site.width(model.config)
     return Trainer(config, d_in, d_in if site.kind == "transcoder" else None)
 
