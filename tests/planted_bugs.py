@@ -168,7 +168,7 @@ def run(bug: Bug | None, copy: Path) -> str:
     path.write_text(text, encoding="utf-8")
     if done.returncode == 0:
         return ""
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
     if failed is None:
         raise RuntimeError(f"the tests did not run:\n{done.stdout}{done.stderr}")
     return failed[1]

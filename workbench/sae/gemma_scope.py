@@ -138,7 +138,7 @@ def entry_of(path: str | Path) -> Entry:
         r"(?:layer_(\d+)|embedding)/width_(\w+)/(?:average_l0_(\d+)|canonical)",
         "/".join(parts[-4:-1]),
     )
-    width = _width(found[2]) if found else None
+    width = named_width(found[2]) if found else None
     if found is None or width is None:
         raise ValueError(
             f"{path}: expected layer_{{N}}/width_{{W}}/average_l0_{{X}}/{FILE_NAME}, "
@@ -340,7 +340,8 @@ def write_params(
     return path
 
 
-def _width(token: str) -> int | None:
+def named_width(token: str) -> int | None:
+    """Features of a width such as ``"16k"`` or ``"1m"``; None if it is no such name."""
     for width, name in WIDTH_NAMES.items():
         if name == token:
             return width

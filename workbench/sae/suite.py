@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from workbench.sae.base import SAE
-from workbench.sae.gemma_scope import Entry, list_saes, load_sae
+from workbench.sae.gemma_scope import Entry, list_saes, load_sae, named_width
 from workbench.sites import Kind, Site, check_kind
 
 PREFERRED_L0 = 100
@@ -191,14 +191,7 @@ class Suite:
 
 
 def _width(width: str | int) -> int:
-    """Features of a width given as a number or as a name such as ``"16k"`` or ``"1m"``."""
-    if isinstance(width, int):
-        return width
-    units = {"k": 1024, "m": 1024**2}
-    special = {"65k": 65536, "131k": 131072, "262k": 262144, "524k": 524288}
-    name = width.lower()
-    if name in special:
-        return special[name]
-    if name[-1:] in units and name[:-1].isdigit():
-        return int(name[:-1]) * units[name[-1]]
-    raise ValueError(f"width {width!r}: give a number of features or a name such as '16k'")
+    found = width if isinstance(width, int) else named_width(width.lower())
+    if found is None:
+        raise ValueError(f"width {width!r}: give a number of features or a name such as '16k'")
+    return found

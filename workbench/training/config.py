@@ -34,6 +34,11 @@ class TrainConfig:
         batch_size: Tokens per step; the schedules count on it, `step` accepts any number.
         lr: Peak learning rate.
         warmup_steps: Steps over which the rate rises from a tenth of `lr` to `lr` on a cosine.
+        threshold_lr: Learning rate of the thresholds, as a multiple of `lr` (JumpReLU).
+        topk_until: Share of the steps in which a JumpReLU is trained as a TopK with k =
+            `target_l0`; then one threshold for all features that gives this L0 takes over, and
+            training parts them. A short run learns its directions faster this way. 0 starts with
+            thresholds.
         decay_fraction: Last share of the steps, over which the rate falls linearly to zero. 0
             keeps it constant as Gemma Scope does; a short run gains fidelity from a decay.
         betas: Decay rates of Adam's two moments. Gemma Scope's first is 0.
@@ -89,9 +94,9 @@ class TrainConfig:
             self._check(name, low=1)
         for name in ("warmup_steps", "revive_every"):
             self._check(name, low=0)
-        for name in ("decay_fraction", "sparsity_warmup", "revive_until"):
+        for name in ("decay_fraction", "sparsity_warmup", "revive_until", "topk_until"):
             self._check(name, low=0, high=1)
-        for name in ("lr", "adam_eps", "bandwidth"):
+        for name in ("lr", "adam_eps", "bandwidth", "threshold_lr"):
             self._check(name, low=0, strict=True)
         self._check("sparsity", low=0)
         self._check("target_l0", low=0, high=self.d_sae, strict=True)

@@ -13,8 +13,8 @@ The recipe is Gemma Scope's (Lieberum et al. 2024, arXiv 2408.05147, sections 2.
    activations: with `C` the scalar, `b_enc' = C (b_enc - b_dec W_enc)`, `b_dec' = C b_dec`,
    `threshold' = C threshold`, and `W_enc`, `W_dec` stay (their appendix A).
 
-Their runs have about a million steps; a run of some thousands differs in three ways. Each
-threshold starts at the quantile of its feature's own pre-activations that gives the initial L0, so
+Their runs have about a million steps; a run of some thousands differs in four ways. The first part
+of it selects as a TopK does, which settles directions sooner. Each threshold starts at the quantile of its feature's own pre-activations that gives the initial L0, so
 nothing is dead or always on at the start. The penalty is quadratic around a target L0, which falls
 to its final value over the first part of the run. And features that died are restarted from badly
 reconstructed inputs, drawn with probability proportional to the squared loss (resampling, Bricken
