@@ -14,11 +14,12 @@ The recipe is Gemma Scope's (Lieberum et al. 2024, arXiv 2408.05147, sections 2.
    `threshold' = C threshold`, and `W_enc`, `W_dec` stay (their appendix A).
 
 Their runs have about a million steps; a run of some thousands differs in four ways. The first part
-of it selects as a TopK does, which settles directions sooner. Each threshold starts at the quantile of its feature's own pre-activations that gives the initial L0, so
-nothing is dead or always on at the start. The penalty is quadratic around a target L0, which falls
-to its final value over the first part of the run. And features that died are restarted from badly
-reconstructed inputs, drawn with probability proportional to the squared loss (resampling, Bricken
-et al. 2023, "Towards Monosemanticity", appendix), here from the part that is not reconstructed.
+of it selects as a TopK does, which settles directions sooner. Each threshold starts at the quantile
+of its feature's own pre-activations that gives the initial L0, so nothing is dead or always on at
+the start. The penalty is quadratic around a target L0, which falls to its final value over the
+first part of the run. And features that died are restarted from badly reconstructed inputs, drawn
+with probability proportional to the squared loss (resampling, Bricken et al. 2023, "Towards
+Monosemanticity", appendix), here from the part that is not reconstructed.
 """
 
 from __future__ import annotations
