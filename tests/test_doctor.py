@@ -204,7 +204,7 @@ def test_a_missing_model_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path:
     ],
 )
 def test_memory(free: float, fits: str, monkeypatch: pytest.MonkeyPatch, *, healthy: bool) -> None:
-    put(monkeypatch, "_memory_bytes", lambda: (128 * 2**30, int(free * 2**30)))
+    put(monkeypatch, "memory_bytes", lambda: (128 * 2**30, int(free * 2**30)))
     assert (module._memory().fix is None) is healthy
     assert module._fits().value == fits
 
@@ -212,14 +212,14 @@ def test_memory(free: float, fits: str, monkeypatch: pytest.MonkeyPatch, *, heal
 def test_the_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = {"memory.max": 2 * 2**20, "memory.current": 2**20}
     put(monkeypatch, "_cgroup_bytes", limits.get)
-    assert module._memory_bytes() == (2 * 2**20, 2**20)
+    assert module.memory_bytes() == (2 * 2**20, 2**20)
 
 
 def test_memory_without_a_limit_is_the_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
     import psutil
 
     put(monkeypatch, "_cgroup_bytes", lambda _: None)
-    assert module._memory_bytes()[0] == psutil.virtual_memory().total
+    assert module.memory_bytes()[0] == psutil.virtual_memory().total
 
 
 def test_control_group_numbers(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ _HOME: dict[str, str] = {
     "Suite": "sae.suite",
     "Tokens": "tokens",
     "When": "edits",
+    "catalog": "sae.catalog",
+    "catalog_entry": "sae.catalog",
     "open": "lab",
     "open_run": "runs",
 }

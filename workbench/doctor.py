@@ -248,7 +248,7 @@ def _cores() -> Check:
     return Check("cores", str(usable))
 
 
-def _memory_bytes() -> tuple[int, int]:
+def memory_bytes() -> tuple[int, int]:
     """Total and available bytes, where a container's limit counts and not the host's memory."""
     import psutil
 
@@ -271,7 +271,7 @@ def _cgroup_bytes(name: str, root: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 
 def _memory() -> Check:
-    total, available = _memory_bytes()
+    total, available = memory_bytes()
     value = f"{available / GIB:.1f} GB free of {total / GIB:.1f} GB"
     if available < GIB:
         return Check("memory", value, "close other notebooks and programs: pocket wants 1 GB")
@@ -280,7 +280,7 @@ def _memory() -> Check:
 
 def _fits() -> Check:
     """Which models this machine's memory holds, weights in bfloat16 and 1 GB beside them."""
-    _, available = _memory_bytes()
+    _, available = memory_bytes()
     fitting = [name for name, size in MODEL_SIZES.items() if 2 * size + GIB < available]
     return Check("fits in memory", ", ".join(["pocket", *fitting]))
 

@@ -23,12 +23,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from workbench.sae.base import SAE
+from workbench.sae.catalog import PREFERRED_L0
 from workbench.sae.gemma_scope import Entry, list_saes, load_sae, named_width
 from workbench.sites import Kind, Site, check_kind
-
-PREFERRED_L0 = 100
-"""Of several SAEs of one site the one whose L0 is nearest is opened: SAELens' rule for
-``canonical``."""
 
 
 @dataclass(frozen=True)
