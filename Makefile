@@ -4,6 +4,7 @@
 #   make test    environment in .venv, then everything that is tested
 #   make lint    ruff, pyright, and the type check of the widgets' JavaScript (needs npm)
 #   make bench   the table of speed ratios
+#   make peers   the same SAEs in SAELens, in an environment of its own
 #   make lock    write requirements.lock anew
 #   make clean   remove what the commands above made
 #
@@ -34,10 +35,10 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
 	then echo $$name; break; fi; done)
 
-.PHONY: help lab test lint js bench lock clean
+.PHONY: help lab test lint js bench peers lock clean
 
 help:
-	@sed -n '3,15s/^# \{0,3\}//p' Makefile
+	@sed -n '3,16s/^# \{0,3\}//p' Makefile
 
 lab: $(VENV)/.lab
 	$(BIN)/workbench lab $(ARGS)
@@ -56,6 +57,14 @@ js: .npm/.installed
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+peers: $(VENV)/.test .venv-peers/.installed
+	$(BIN)/python -m tests.peers .venv-peers/bin/python
+
+.venv-peers/.installed: tests/peers/requirements.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip --disable-pip-version-check install -r $<
+	touch $@
 
 # Stamps: each is made anew when the lock or the metadata changes. The lab installs what it needs
 # only, at the locked versions; the tests install every extra.
@@ -99,5 +108,5 @@ lock: | $(VENV)/.python
 	cp $(VENV)/requirements.lock requirements.lock
 
 clean:
-	rm -rf $(VENV) .npm build dist .pytest_cache .ruff_cache test-results
+	rm -rf $(VENV) .venv-peers .npm build dist .pytest_cache .ruff_cache test-results
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
