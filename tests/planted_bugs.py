@@ -132,11 +132,14 @@ BUGS = (
         "cap = self.model.config.final_logit_softcapping\n"
         "        logits = torch.atanh(out.logits[:, -1].float() / cap * 0.999999) * cap",
     ),
+    # Either of the two alone changes nothing: rotary positions are relative, and transformers
+    # takes positions that start again for the start of another text.
     Bug(
-        "positions of left padding",
+        "padding attended to",
         "tracing.py",
-        "position_ids=batch.positions.clamp(min=0)",
-        "position_ids=torch.arange(batch.ids.shape[1])[None]",
+        "attention_mask=batch.attention_mask,\n"
+        "                position_ids=batch.positions.clamp(min=0),",
+        "",
     ),
     Bug(
         "one random stream for the whole batch",
