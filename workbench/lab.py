@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from workbench.edits import Edit
+from workbench.edits import Edit, Steer
 from workbench.evolution import relatives, relatives_frame
 from workbench.features import logit_effects
 from workbench.models import Busy, Model, load
@@ -222,6 +222,24 @@ class Lab:
         raise ValueError(
             f"no feature of kind {kind!r} is labelled {label!r}; near: {', '.join(near) or 'none'}"
         )
+
+    def edit_for(self, label: str) -> Steer:
+        """The edit that writes `label`: a residual feature at a strength that was tried and tested.
+
+        The feature that tells a concept best from others is rarely the one that writes it best, so
+        both are looked for apart.
+
+        Raises:
+            ValueError: If no feature passed the test for it; names labels that have one.
+        """
+        known = self.suite.steering
+        if label not in known:
+            near = get_close_matches(label, known, n=4, cutoff=0.3) or list(known)
+            raise ValueError(
+                f"no feature is known to write {label!r}; near: {', '.join(near) or 'none'}"
+            )
+        best = known[label]
+        return Steer((best["layer"], best["feature"]), best["strength"])
 
     def relatives(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
         """The nearest relative of a feature at every site; see `workbench.evolution`."""

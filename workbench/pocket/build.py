@@ -142,6 +142,8 @@ class Build:
         if not all((folder / f"{name}.csv").exists() for name in names):
             done = evaluate.everything(self._model(self.base(), "pocket"), self.suite(), rows)
             _write_json(self.work / "sae" / "labels.json", done.labels)
+            winners = evaluate.steering_winners(done.tables["steering"])
+            _write_json(self.work / "sae" / "steering.json", winners)
             folder.mkdir(exist_ok=True)
             for name, table in done.tables.items():
                 table.to_csv(folder / f"{name}.csv", index=False, float_format="%.4g")

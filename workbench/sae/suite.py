@@ -3,8 +3,9 @@
     res/layer_3/width_1k/average_l0_18/params.npz     Gemma Scope's layout, one folder a kind
     calibration.safetensors     per SAE: density, typical maximum; per site: mean norm
     labels.json                 {"res/3": {"231": {"label": ..., "score": ...}}}
+    steering.json               {label: {"layer": 6, "feature": 9, "strength": 1.25, "share": 0.8}}
 
-SAEs are opened at first use and stay open. The last two files are optional: a suite without
+SAEs are opened at first use and stay open. The last three files are optional: a suite without
 calibration can be read and can steer in raw units, and says so when asked for more.
 """
 
@@ -138,10 +139,9 @@ class Suite:
         return self._calibration(site, "density")
 
     def label(self, site: Site, index: int) -> str:
-        """What the feature stands for, or an empty string where nobody knows."""
-        return (
-            self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {}).get("label", "")
-        )
+        """What the feature stands for, or what it writes, or an empty string."""
+        named = self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {})
+        return named.get("label") or self._writes.get((site, index), "")
 
     def find(self, text: str) -> list[Labelled]:
         """Features whose label contains `text`, the surest label first."""
@@ -166,6 +166,20 @@ class Suite:
     def _statistics(self) -> dict[str, Tensor]:
         path = self.root / "calibration.safetensors"
         return load_file(path) if path.exists() else {}
+
+    @cached_property
+    def steering(self) -> dict[str, dict[str, Any]]:
+        """What was seen to write each label: ``layer`` and ``feature`` in the residual stream, the
+        ``strength`` in multiples of its typical maximum, and the ``share`` of the label's words
+        in the steered text. Only labels that passed the test are here.
+        """
+        path = self.root / "steering.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    @cached_property
+    def _writes(self) -> dict[tuple[Site, int], str]:
+        known = self.steering.items()
+        return {(Site(one["layer"]), one["feature"]): f"writes {label}" for label, one in known}
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, dict[str, Any]]]:
