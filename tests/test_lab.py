@@ -127,6 +127,14 @@ def test_copied_code_gives_the_text_of_the_panel(lab: Lab) -> None:
     assert "".join(scope["text"].tokens.strings) == panel.text
 
 
+def test_the_tested_range_is_drawn_for_features_that_were_tested(lab: Lab) -> None:
+    tested = lab.edit_for("topic:music")
+    panel = lab.steering("x", features=[tested.feature, (3, 0)], synchronous=True)
+    assert panel.widget.rows[0]["safe"] == [0.0, tested.strength]
+    assert panel.widget.rows[0]["label"] == lab.suite.label(tested.site, tested.index) != ""
+    assert "safe" not in panel.widget.rows[1]
+
+
 def test_an_error_in_a_job_is_shown(lab: Lab) -> None:
     panel = lab.steering("x", features=[lab.feature("language:fr")], synchronous=True)
     panel.widget.prompt = ""

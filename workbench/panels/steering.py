@@ -107,6 +107,7 @@ class Steering(Panel[SteeringPanel]):
                     "value": strength,
                     "unit": "× max",
                     "mode": "steer",
+                    **_safe(lab, site, index),
                 }
                 for site, (_, index) in zip(sites, features, strict=True)
             ],
@@ -247,6 +248,12 @@ class Steering(Panel[SteeringPanel]):
             self.widget.finish(self.widget.run, state="error", error=message)
         else:
             self.widget.error = message
+
+
+def _safe(lab: Lab, site: Site, index: int) -> dict[str, list[float]]:
+    """The range of strengths that kept the text fluent, where it was tested."""
+    tested = lab.suite.tested_strength(site, index)
+    return {} if tested is None else {"safe": [0.0, tested]}
 
 
 class _Stream:

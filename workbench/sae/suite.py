@@ -141,7 +141,12 @@ class Suite:
     def label(self, site: Site, index: int) -> str:
         """What the feature stands for, or what it writes, or an empty string."""
         named = self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {})
-        return named.get("label") or self._writes.get((site, index), "")
+        writes, _ = self._writes.get((site, index), ("", 0.0))
+        return named.get("label") or writes
+
+    def tested_strength(self, site: Site, index: int) -> float | None:
+        """The strength up to which steering by the feature was seen to work; None if untested."""
+        return self._writes.get((site, index), ("", None))[1]
 
     def find(self, text: str) -> list[Labelled]:
         """Features whose label contains `text`, the surest label first."""
@@ -169,17 +174,20 @@ class Suite:
 
     @cached_property
     def steering(self) -> dict[str, dict[str, Any]]:
-        """What was seen to write each label: ``layer`` and ``feature`` in the residual stream, the
-        ``strength`` in multiples of its typical maximum, and the ``share`` of the label's words
-        in the steered text. Only labels that passed the test are here.
+        """What was seen to write each label; only labels that passed the test are here.
+
+        Of each the ``layer`` and ``feature`` in the residual stream, the ``strength`` in multiples
+        of its typical maximum, and the ``share`` of the label's words in the steered text.
         """
         path = self.root / "steering.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
     @cached_property
-    def _writes(self) -> dict[tuple[Site, int], str]:
-        known = self.steering.items()
-        return {(Site(one["layer"]), one["feature"]): f"writes {label}" for label, one in known}
+    def _writes(self) -> dict[tuple[Site, int], tuple[str, float]]:
+        return {
+            (Site(one["layer"]), one["feature"]): (f"writes {label}", one["strength"])
+            for label, one in self.steering.items()
+        }
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, dict[str, Any]]]:
