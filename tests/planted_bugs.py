@@ -106,7 +106,7 @@ BUGS = (
     Bug("scale by s instead of s - 1", "edits.py", "0.0, amount - 1.0", "0.0, amount"),
     Bug("<bos> edited", "edits.py", "chosen = positions > 0", "chosen = positions >= 0"),
     Bug("<bos> scored", "features.py", "return self.positions > 0", "return self.positions >= 0"),
-    Bug(">= for >: JumpReLU", "sae/base.py", "~(pre > (0 if", "~(pre >= (0 if"),
+    Bug(">= for >: JumpReLU", "sae/base.py", "return pre > (0 if", "return pre >= (0 if"),
     Bug(
         ">= for >: condition",
         "tracing.py",

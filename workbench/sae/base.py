@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -155,11 +156,10 @@ class SAE:
         Raises:
             ValueError: The last dimension is not `d_in`.
         """
-        pre = self._centered(x) @ self.W_enc
-        pre += self.b_enc
+        pre = self._pre(x)
         if self.k is not None:
             return _top_k(pre.relu(), self.k)
-        return _gate(pre, self.threshold)
+        return pre.masked_fill(~self._active(pre), 0)
 
     def encode_features(self, x: Tensor, indices: int | Sequence[int] | Tensor) -> Tensor:
         """Activations of a few features, from their encoder columns only.
@@ -203,11 +203,12 @@ class SAE:
         self._check_width(x)
         rows, features, values = [], [], []
         for start in range(0, max(1, len(x)), SPARSE_ROWS):
-            acts = self.encode(x[start : start + SPARSE_ROWS])
-            row, feature = acts.nonzero(as_tuple=True)
-            rows.append(row + start)
-            features.append(feature)
-            values.append(acts[row, feature])
+            part = x[start : start + SPARSE_ROWS]
+            acts = self._pre(part) if self.k is None else self.encode(part)
+            where = _places(self._active(acts) if self.k is None else acts > 0)
+            rows.append(where // self.config.d_sae + start)
+            features.append(where % self.config.d_sae)
+            values.append(acts.view(-1)[where])
         return torch.cat(rows), torch.cat(features), torch.cat(values)
 
     def decode(self, f: Tensor) -> Tensor:
@@ -266,6 +267,16 @@ class SAE:
             threshold=None if self.threshold is None else move(self.threshold),
         )
 
+    def _pre(self, x: Tensor) -> Tensor:
+        """Pre-activations `(..., d_sae)`."""
+        pre = self._centered(x) @ self.W_enc
+        pre += self.b_enc
+        return pre
+
+    def _active(self, pre: Tensor) -> Tensor:
+        """Which pre-activations pass, without a TopK's choice among them."""
+        return pre > (0 if self.threshold is None else self.threshold)
+
     def _centered(self, x: Tensor) -> Tensor:
         self._check_width(x)
         x = x.to(self.W_enc.dtype)
@@ -294,6 +305,13 @@ class SAE:
 def _gate(pre: Tensor, threshold: Tensor | None) -> Tensor:
     """Zero what is not above the threshold. Filling keeps infinities from becoming NaN."""
     return pre.masked_fill(~(pre > (0 if threshold is None else threshold)), 0)
+
+
+def _places(mask: Tensor) -> Tensor:
+    """Flat indices of what is true; numpy finds them several times faster on a CPU."""
+    if mask.device.type != "cpu":
+        return mask.view(-1).nonzero()[:, 0]
+    return torch.from_numpy(np.flatnonzero(mask.numpy()))
 
 
 def _top_k(acts: Tensor, k: int) -> Tensor:
