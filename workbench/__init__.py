@@ -44,11 +44,7 @@ _HOME: dict[str, str] = {
 }
 """Public name -> the module below `workbench` that defines it."""
 
-__all__ = [
-    "__version__",
-    "doctor",
-    *_HOME,
-]
+__all__ = ["__version__", "doctor", *_HOME]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -37,14 +37,14 @@ def compare_registry(python: str, folder: Path) -> int:
     """Whether every SAE of the registry is in the catalogue under all of its names."""
     ask(python, "registry", folder / "registry.json")
     registry = json.loads((folder / "registry.json").read_text())
-    ours = {(row.repo, row.path): row for row in catalog().itertuples()}
+    ours = {(row["repo"], row["path"]): row for row in catalog().to_dict("records")}
     wrong, names = [], 0
     for row in registry:
         place = row["repo"], row["path"]
         spellings = [f"{row['release']}/{row['id']}", f"{row['repo']}/{row['path']}"]
         spellings += [row["neuronpedia"]] if row["neuronpedia"] else []
         names += len(spellings)
-        if place not in ours or (row["release"].endswith("-canonical") > ours[place].canonical):
+        if place not in ours or (row["release"].endswith("-canonical") > ours[place]["canonical"]):
             wrong.append(f"{place} is missing or not canonical")
         for spelling in spellings:
             try:

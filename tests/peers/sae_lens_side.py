@@ -48,9 +48,9 @@ def opened(path: str) -> JumpReLUSAE:
 
 
 @torch.no_grad()
-def encode(job: list[dict[str, str]]) -> dict[str, np.ndarray]:
+def encode(job: list[dict[str, str]]) -> dict[str, Any]:
     """Features and times of each file of a job."""
-    found = {}
+    found: dict[str, Any] = {}
     for item in job:
         x = torch.from_numpy(np.load(item["x"]))
         sae = opened(item["path"])

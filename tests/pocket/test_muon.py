@@ -23,9 +23,10 @@ def test_three_steps_agree_with_torch() -> None:
     start = [torch.randn(12, 20, generator=generator) for _ in range(2)]
     gradients = [[torch.randn(12, 20, generator=generator) for _ in range(2)] for _ in range(3)]
     ours, theirs = ([torch.nn.Parameter(x.clone()) for x in start] for _ in range(2))
-    settings = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.3}
-    one = Muon(ours, **settings)
-    other = torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")
+    one = Muon(ours, lr=0.1, momentum=0.9, weight_decay=0.3)
+    other = torch.optim.Muon(
+        theirs, lr=0.1, momentum=0.9, weight_decay=0.3, adjust_lr_fn="match_rms_adamw"
+    )
     for gradient in gradients:
         for parameters, optimizer in ((ours, one), (theirs, other)):
             for parameter, g in zip(parameters, gradient, strict=True):

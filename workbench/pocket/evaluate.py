@@ -335,14 +335,14 @@ def steering(
 def steering_winners(table: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """The features that passed where a random direction did not; see `Suite.steering`."""
     return {
-        str(row.concept): {
-            "layer": int(row.layer),
-            "feature": int(row.feature),
-            "strength": float(row.strength),
-            "share": round(float(row.feature_share), 3),
+        row["concept"]: {
+            "layer": int(row["layer"]),
+            "feature": int(row["feature"]),
+            "strength": float(row["strength"]),
+            "share": round(float(row["feature_share"]), 3),
         }
-        for row in table.itertuples()
-        if row.feature_works and not row.random_works
+        for row in table.to_dict("records")
+        if row["feature_works"] and not row["random_works"]
     }
 
 

@@ -72,8 +72,8 @@ def catalog(**filters: object) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
-def catalog_entry(name: str) -> pd.Series:
-    """One row of the catalogue, by any spelling.
+def catalog_entry(name: str) -> dict[str, Any]:
+    """One row of the catalogue as column -> value, by any spelling.
 
     Every line finds the same SAE, without an L0 the one that is nearest to 100:
 
@@ -98,14 +98,14 @@ def catalog_entry(name: str) -> pd.Series:
     if wanted is None:
         raise ValueError(_miss(name, "it is no path, address or id of Gemma Scope"))
     l0 = wanted.pop("l0")
-    table = _table()
+    table: Any = _table()
     for column, value in wanted.items():
         table = table[table[column] == value]
     if table.empty or (l0 is not None and l0 not in set(table["l0"])):
         there = f"; this site and width has L0s {sorted(table['l0'])}" if len(table) else ""
         raise ValueError(_miss(name, f"Gemma Scope has no such SAE{there}"))
     row = table[table["l0"] == (nearest(table["l0"].tolist()) if l0 is None else l0)].iloc[0]
-    return pd.Series({**row.to_dict(), "fits": bool(row["bytes"] < memory_bytes()[1])})
+    return {**row.to_dict(), "fits": bool(row["bytes"] < memory_bytes()[1])}
 
 
 @cache
