@@ -84,6 +84,7 @@ def test_every_spelling_finds_it(spelling: str) -> None:
 def test_other_suites_are_found_too() -> None:
     assert catalog_entry("gemma-2-9b-it/31-gemmascope-res-131k")["l0"] == 109
     assert catalog_entry("gemma-2-2b/5-gemmascope-transcoder-16k")["l0"] == 87
+    assert catalog_entry("gemma-2-2b/14-gemmascope-transcoder-16k")["l0"] == 8
     embed = catalog_entry("google/gemma-scope-2b-pt-res/embedding/width_4k/average_l0_44")
     assert (embed["kind"], embed["layer"], embed["canonical"]) == ("embed", 0, False)
     # 64 and 136 are equally near to 100; SAELens names the larger.

@@ -75,7 +75,8 @@ def catalog(**filters: object) -> pd.DataFrame:
 def catalog_entry(name: str) -> dict[str, Any]:
     """One row of the catalogue as column -> value, by any spelling.
 
-    Every line finds the same SAE, without an L0 the one that is nearest to 100:
+    Every line finds the same SAE, without an L0 the one that is nearest to 100 (of transcoders the
+    sparsest, as Neuronpedia means it):
 
     >>> spellings = [
     ...     "google/gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71",
@@ -104,7 +105,11 @@ def catalog_entry(name: str) -> dict[str, Any]:
     if table.empty or (l0 is not None and l0 not in set(table["l0"])):
         there = f"; this site and width has L0s {sorted(table['l0'])}" if len(table) else ""
         raise ValueError(_miss(name, f"Gemma Scope has no such SAE{there}"))
-    row = table[table["l0"] == (nearest(table["l0"].tolist()) if l0 is None else l0)].iloc[0]
+    if l0 is None:
+        # Of the transcoders only the sparsest are registered, at SAELens and at Neuronpedia.
+        sparsest = "transcoder" in set(table["kind"])
+        l0 = min(table["l0"]) if sparsest else nearest(table["l0"].tolist())
+    row = table[table["l0"] == l0].iloc[0]
     return {**row.to_dict(), "fits": bool(row["bytes"] < memory_bytes()[1])}
 
 
