@@ -27,6 +27,10 @@ SIDE = Path(__file__).with_name("sae_lens_side.py")
 TOLERANCE = 1e-4
 """Largest difference of two orders of summation in float32, at activations of about 10."""
 
+SLIPPED = {"gemma-2-9b/20-gemmascope-res-131k__l0-10", "gemma-2-9b/20-gemmascope-res-131k__l0-12"}
+"""Neuronpedia ids that SAELens 6.54.12 gives to other SAEs: the first to one of layer 2. The
+catalogue refuses them."""
+
 
 def ask(python: str, command: str, *paths: Path) -> None:
     """Run the other side."""
@@ -42,7 +46,7 @@ def compare_registry(python: str, folder: Path) -> int:
     for row in registry:
         place = row["repo"], row["path"]
         spellings = [f"{row['release']}/{row['id']}", f"{row['repo']}/{row['path']}"]
-        spellings += [row["neuronpedia"]] if row["neuronpedia"] else []
+        spellings += {row["neuronpedia"]} - SLIPPED - {None}
         names += len(spellings)
         if place not in ours or (row["release"].endswith("-canonical") > ours[place]["canonical"]):
             wrong.append(f"{place} is missing or not canonical")

@@ -34,6 +34,8 @@ NOT_CANONICAL = {
     ("gemma-scope-2b-pt-transcoders", "16k"),
 }
 """Suite and width without an entry in SAELens' canonical releases."""
+TIES = {("gemma-scope-9b-pt-att", "131k", "23"): 66}
+"""SAELens' choice between two L0s as near to 100 (66 and 134) where it is not the larger."""
 PREFERRED_L0 = 100
 """Without an L0 the SAE nearest to this one is meant."""
 OWNER = "google"
@@ -108,7 +110,8 @@ def catalog_entry(name: str) -> dict[str, Any]:
     if l0 is None:
         # Of the transcoders only the sparsest are registered, at SAELens and at Neuronpedia.
         sparsest = "transcoder" in set(table["kind"])
-        l0 = min(table["l0"]) if sparsest else nearest(table["l0"].tolist())
+        chosen = table["l0"][table["canonical"]] if table["canonical"].any() else table["l0"]
+        l0 = min(table["l0"]) if sparsest else nearest(chosen.tolist())
     row = table[table["l0"] == l0].iloc[0]
     return {**row.to_dict(), "fits": bool(row["bytes"] < memory_bytes()[1])}
 
@@ -141,7 +144,9 @@ def _rows(suite: str, width: str, layer: str, l0s: list[int]) -> list[tuple]:
     d_in = (D_ATT if kind == "att" else D_MODEL)[size]
     model = f"gemma-2-{size}" + ("-it" if tuned == "it" else "")
     top = "embedding" if layer == "E" else f"layer_{layer}"
-    canonical = None if (suite, width) in NOT_CANONICAL else nearest(l0s)
+    canonical = TIES.get((suite, width, layer), nearest(l0s))
+    if (suite, width) in NOT_CANONICAL:
+        canonical = None
     return [
         (
             model,
