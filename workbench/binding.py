@@ -243,9 +243,9 @@ class Program:
         for site in self.sites:
             site.check(config)
         for site, group in self.groups.items():
-            _check_width(group.sae, site, config)
+            check_width(group.sae, site, config)
         for site, probe in self.watches.items():
-            _check_width(probe.sae, site, config)
+            check_width(probe.sae, site, config)
         for site, replacements in self.patches.items():
             for found in replacements:
                 wanted, got = site.width(config), found.patch.activation.shape[1]
@@ -255,7 +255,7 @@ class Program:
                         "take it from the same site of the same model"
                     )
                 if found.sae is not None:
-                    _check_width(found.sae, site, config)
+                    check_width(found.sae, site, config)
         return self
 
 
@@ -315,7 +315,7 @@ def _checked(source: FeatureSource | None, site: Site, index: int) -> SAE:
     return sae
 
 
-def _check_width(sae: SAE, site: Site, config: Any) -> None:
+def check_width(sae: SAE, site: Site, config: Any) -> None:
     wanted = site.width(config), site.writes_at.width(config)
     got = sae.config.d_in, sae.config.d_out
     if got != wanted:

@@ -248,6 +248,15 @@ def _cores() -> Check:
     return Check("cores", str(usable))
 
 
+def free_bytes(device: object) -> int:
+    """Free bytes of the memory that a torch device uses."""
+    import torch
+
+    if torch.device(str(device)).type == "cuda":
+        return torch.cuda.mem_get_info(torch.device(str(device)))[0]
+    return memory_bytes()[1]
+
+
 def memory_bytes() -> tuple[int, int]:
     """Total and available bytes, where a container's limit counts and not the host's memory."""
     import psutil

@@ -14,13 +14,18 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from workbench.edits import Edit, Steer
+from workbench.binding import check_width
+from workbench.doctor import free_bytes
+from workbench.edits import Edit, Steer, When
+from workbench.evaluation import Check, check, mean_norms
 from workbench.evolution import relatives, relatives_frame
 from workbench.features import logit_effects
-from workbench.models import Busy, Model, load
+from workbench.models import Busy, Model, load, wrap
 from workbench.pocket.manifest import verify, weights
 from workbench.runs import Run
 from workbench.sae import SAE
+from workbench.sae.published import PublishedSuite, is_published, open_sae
+from workbench.sae.shelf import parse_bytes
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt, Tokens, tokenize
@@ -28,39 +33,81 @@ from workbench.tracing import Generation, LiveEdits, Step, generate, trace
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
+    from torch import nn
 
 SHIPPED = {"pocket": "base", "pocket-it": "it"}
 """Name -> folder of the models that come with the package."""
+SHARE = 0.5
+"""Of the memory that is free once the model is open, what open SAEs may take unless told."""
 
 
 def open(
-    name: str = "pocket",
+    name: str | nn.Module = "pocket",
     *,
     suite: str | Path | Suite | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    memory: str | int | None = None,
+    sae_dtype: torch.dtype = torch.float32,
+    tokenizer: Any = None,
+    **loading: Any,
 ) -> Lab:
     """Open a model with its SAEs.
 
     Args:
-        name: ``"pocket"`` or ``"pocket-it"``, which are shipped, a hub id, or a local folder in
-            Hugging Face's layout.
-        suite: Folder of SAEs in Gemma Scope's layout; shipped with the shipped models.
-        device: Such as ``"cuda"``; the CPU if left out.
-        dtype: ``torch.float32`` if left out; bfloat16 works, float16 overflows.
+        name: ``"pocket"`` or ``"pocket-it"``, which are shipped; a hub id or short name such as
+            ``"gemma-2-2b"``, whose SAEs are Gemma Scope's; a folder of a model in Hugging Face's
+            layout, or of a PEFT adapter; or a loaded transformers module.
+        suite: Folder of SAEs in Gemma Scope's layout, or the name of the model whose published SAEs
+            to use (those of ``"gemma-2-2b"`` for your fine-tune of it).
+        device: Such as ``"cuda"``; a GPU if there is one, else the CPU, if left out.
+        dtype: Of the model; chosen for the device if left out. Float16 overflows.
+        memory: What open SAEs may take together, such as ``"8GB"``: the least recently used are
+            closed. Half of what is free if left out.
+        sae_dtype: What SAEs compute in, float32 or bfloat16.
+        tokenizer: For a loaded module.
+        loading: Further options of `workbench.models.load`.
 
     Raises:
         ValueError: If a shipped file does not match its manifest, or the model cannot be opened.
     """
-    if name in SHIPPED:
+    published = None
+    if isinstance(name, str) and name in SHIPPED:
         verify()
-        model = load(weights() / SHIPPED[name], name=name, device=device, dtype=dtype)
-        suite = suite or weights() / "sae"
+        folder = weights() / SHIPPED[name]
+        # So small a model gains nothing from a GPU or from half the bits.
+        model = load(
+            folder, name=name, device=device or "cpu", dtype=dtype or torch.float32, **loading
+        )
+        suite, published = suite or weights() / "sae", "pocket"
+    elif isinstance(name, str):
+        model = load(name, device=device, dtype=dtype, **loading)
     else:
-        model = load(name, device=device, dtype=dtype)
-    if suite is not None and not isinstance(suite, Suite):
-        suite = Suite(suite, model=name, device=model.device)
-    return Lab(model, suite)
+        model = wrap(name, tokenizer, name=type(name).__name__)
+    return Lab(model, _suite(model, suite, published, parse_bytes(memory), sae_dtype))
+
+
+def _suite(
+    model: Model,
+    suite: str | Path | Suite | None,
+    published: str | None,
+    memory: int | None,
+    dtype: torch.dtype,
+) -> Suite | None:
+    """The SAEs that were asked for, or those that are published for the model."""
+    if isinstance(suite, Suite):
+        return suite
+    options: dict[str, Any] = {
+        "device": model.device,
+        "dtype": dtype,
+        "memory": memory or int(SHARE * free_bytes(model.device)),
+    }
+    name = published or model.name.removeprefix("google/")
+    if suite is None:
+        return PublishedSuite(name, **options) if is_published(name) else None
+    if isinstance(suite, str) and is_published(suite):
+        return PublishedSuite(suite, **options)
+    return Suite(suite, model=name, **options)
 
 
 class Lab:
@@ -112,14 +159,72 @@ class Lab:
 
     def sae(
         self,
+        name: str | Path | None = None,
         *,
-        layer: int,
+        layer: int | None = None,
         kind: Kind = "res",
         width: str | int | None = None,
         l0: float | None = None,
     ) -> SAE:
-        """The SAE of a site; see `workbench.sae.suite.Suite.sae`."""
+        """An SAE, by the site or by any name.
+
+        Args:
+            name: What `wb.catalog_entry` understands, a folder on the hub such as
+                ``"owner/repository/folder"``, or a file or folder on disk in any format of
+                `workbench.sae.formats`.
+            layer: Layer of the site, instead of a name.
+            kind: Kind of site.
+            width: Number of features, or a name such as ``"16k"``; the smallest if left out.
+            l0: Mean active features a token; the nearest to 100 if left out.
+
+        Raises:
+            ValueError: If there is no such SAE; names what is near.
+        """
+        if (name is None) == (layer is None):
+            raise ValueError("give either the name of an SAE or the layer of its site")
+        if name is not None:
+            return open_sae(name, device=self._model.device)
+        assert layer is not None
         return self.suite.sae(layer=layer, kind=kind, width=width, l0=l0)
+
+    def use(self, sae: SAE) -> SAE:
+        """Let `sae` be the one of its site from now on, for runs, edits and widgets.
+
+        Raises:
+            ValueError: If the model has no such site or it has another width.
+        """
+        site = Site(sae.config.layer, check_kind(sae.config.kind)).check(self._model.config)
+        check_width(sae, site, self._model.config)
+        if self._suite is None:
+            self._suite = Suite(None, model=self._model.name)
+        self._suite.use(sae)
+        return sae
+
+    def check(self, sae: SAE, *, texts: Sequence[Prompt] | None = None) -> Check:
+        """L0, FVU and loss recovered of an SAE; refused where it does not belong.
+
+        Args:
+            sae: The SAE or transcoder.
+            texts: What to measure on; some passages of ours if left out.
+
+        Raises:
+            WrongSiteError: See `workbench.evaluation.check`.
+        """
+        return check(self._model, sae, self._passages(texts))
+
+    def prepare(self, edits: Sequence[Edit]) -> None:
+        """Measure the mean norms that `edits` need and nobody knows yet."""
+        inner = [edit.edit if isinstance(edit, When) else edit for edit in edits]
+        wanted = {
+            edit.site.writes_at for edit in inner if isinstance(edit, Steer) and edit.unit == "norm"
+        }
+        if self._suite is None or all(map(self._suite.knows_norm, wanted)):
+            return
+        sites = sorted({site.writes_at for site in self._suite.sites} | wanted)
+        self._suite.norms |= mean_norms(self._model, sites, self._passages(None))
+
+    def _passages(self, texts: Sequence[Prompt] | None) -> list[Tokens]:
+        return [self.tokens(text) for text in (self.suite.sample if texts is None else texts)]
 
     def tokens(self, prompt: Prompt | Tokens) -> Tokens:
         """`prompt` as tokens, with exactly one ``<bos>``; see `workbench.tokens.tokenize`."""
@@ -141,6 +246,7 @@ class Lab:
             edits: What to change.
             busy: ``"wait"`` or ``"cancel"`` if the model is in use.
         """
+        self.prepare(edits)
         tokens = self.tokens(prompt)
         wanted = (self._suite.sites if self._suite else ()) if sites is None else tuple(sites)
         traced = trace(self._model, [tokens], wanted, edits=edits, source=self._suite, busy=busy)
@@ -169,6 +275,7 @@ class Lab:
         busy: Busy = "wait",
     ) -> Generation:
         """Let the model continue a prompt; see `workbench.tracing.generate`."""
+        self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
         return generate(
             self._model,
             [self.tokens(prompt)],
@@ -190,6 +297,8 @@ class Lab:
         **options: Any,
     ) -> list[Generation]:
         """As `generate`, for several prompts in one batch; each gives what it would give alone."""
+        edits = options.get("edits", ())
+        self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
         return generate(
             self._model, [self.tokens(p) for p in prompts], source=self._suite, **options
         )

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from workbench.evaluation import Fit, fit
 from workbench.features import Features, Measure
 from workbench.receipts import Receipt
 from workbench.sae.suite import Suite
@@ -50,6 +51,7 @@ class Run:
     """The transformers model; None in an opened recording."""
     _features: dict[Site, Features] = field(default_factory=dict, repr=False)
     _labels: dict[str, str] = field(default_factory=dict, repr=False)
+    _fits: dict[Site, Fit] = field(default_factory=dict, repr=False)
 
     def __repr__(self) -> str:
         return f"<Run of {self.model}: {len(self.tokens)} tokens, {len(self.sites)} sites>"
@@ -84,6 +86,32 @@ class Run:
             sae = self.suite.sae_at(site)
             self._features[site] = Features.encode(sae, site, self.tokens, activation)
         return self._features[site]
+
+    def fit(self, layer: int, kind: Kind = "res") -> Fit:
+        """How well the SAE of a site reconstructs this very text, ``<bos>`` left out.
+
+        Raises:
+            ValueError: If the site was not read or has no SAE, or the text has fewer than two
+                tokens after ``<bos>``.
+        """
+        site = Site(layer, check_kind(kind))
+        if site not in self._fits:
+            if self.suite is None:
+                raise ValueError(f"the fit at {site} is not in this recording; {self._has()}")
+            read = {s: self.activation(s.layer, s.kind)[1:] for s in {site, site.writes_at}}
+            known = self.features(layer, kind).dense()[1:]
+            self._fits[site] = fit(self.suite.sae_at(site), site, read, known)
+        return self._fits[site]
+
+    def badge(self, layer: int, kind: Kind = "res") -> str:
+        """What to know before believing the features of a site: sparsity, reconstruction, masks."""
+        parts = []
+        if len(self.tokens) > 2 and (self.suite is not None or Site(layer, kind) in self._fits):
+            found = self.fit(layer, kind)
+            parts.append(f"L0 {found.l0:.0f}, FVU {found.fvu:.2f} on this text")
+        if self.suite is not None and self.model.endswith("-it") > self.suite.model.endswith("-it"):
+            parts.append(f"SAE of {self.suite.model} on {self.model}")
+        return " · ".join(parts)
 
     def label(self, site: Site, index: int) -> str:
         """What a feature stands for, where that is known."""
@@ -140,14 +168,16 @@ class Run:
         return Evolution(self, feature, kind, **options)
 
     def save(self, path: str | Path) -> Path:
-        """Write the run as one safetensors file, features of every site that has an SAE included.
+        """Write the run as one safetensors file.
+
+        It holds the features of every site whose SAE is on disk; nothing is downloaded for it.
 
         Returns:
             The path.
         """
         if self.suite is not None:
             for site in self.activations:
-                if site in self.suite.sites:
+                if site in self.suite.sites and self.suite.at_hand(site):
                     self.features(site.layer, site.kind)
         tensors = {"ids": torch.tensor(self.tokens.ids), "logits": self.logits.contiguous()}
         labels: dict[str, str] = {}
@@ -169,6 +199,7 @@ class Run:
             "strings": json.dumps(self.tokens.strings),
             "special": json.dumps(self.tokens.special),
             "labels": json.dumps(labels),
+            "fits": json.dumps([_fit_to_json(one) for one in self._fits.values()]),
         }
         path = Path(path)
         partial = path.with_name(path.name + ".partial")
@@ -214,4 +245,13 @@ def open_run(path: str | Path) -> Run:
         receipt=Receipt(()),
         _features=features,
         _labels=json.loads(header["labels"]),
+        _fits={one.site: one for one in map(_fit_of_json, json.loads(header.get("fits", "[]")))},
     )
+
+
+def _fit_to_json(one: Fit) -> list:
+    return [one.site.layer, one.site.kind, one.tokens, one.l0, one.fvu]
+
+
+def _fit_of_json(row: list) -> Fit:
+    return Fit(Site(row[0], check_kind(row[1])), *row[2:])

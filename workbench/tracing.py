@@ -189,7 +189,8 @@ def trace(
         ValueError: If a site or a feature does not exist.
     """
     wanted = {site.check(model.config) for site in sites}
-    with model.turn.take(busy=busy), torch.inference_mode():
+    # No inference mode here: its tensors could not be used to train a probe on.
+    with model.turn.take(busy=busy), torch.no_grad():
         program = bind(edits, source, device=model.device).check(model.config)
         batch = Batch.of(prompts, _pad(model), model.device)
         surgeon = _Surgeon(program, batch)
@@ -212,10 +213,15 @@ def trace(
 
         logits = _intercept(model, sorted(wanted.union(program.sites)), visit, drive)
         receipts = surgeon.recorder.receipts()
-    # Copied outside of inference mode: its tensors could not be used to train a probe on.
-    padding = (batch.positions < 0)[..., None]
-    activations = {s: kept[s].masked_fill(padding, 0).cpu() for s in sorted(wanted)}
-    return Trace(activations, logits.masked_fill(padding, 0).cpu(), receipts)
+
+    def finished(x: Tensor) -> Tensor:
+        # Without padding nothing is copied: the logits of a long text are as large as a layer.
+        if batch.attention_mask is not None:
+            x = x.masked_fill((batch.positions < 0)[..., None], 0)
+        return x.cpu()
+
+    activations = {site: finished(kept[site]) for site in sorted(wanted)}
+    return Trace(activations, finished(logits), receipts)
 
 
 def generate(

@@ -46,7 +46,15 @@ class Heatmap(Panel[FeatureHeatmap]):
         values = found.columns(self.features)
         self.widget = FeatureHeatmap(
             title=f"Features at {self.site}",
-            subtitle=f"{run.model}, strongest first by {by}" if features is None else run.model,
+            subtitle=" · ".join(
+                part
+                for part in (
+                    run.model,
+                    f"strongest first by {by}" if features is None else "",
+                    run.badge(layer, kind),
+                )
+                if part
+            ),
             tokens=list(run.tokens.strings),
             features=[self._row(index) for index in self.features],
             values=values.numpy().tobytes(),

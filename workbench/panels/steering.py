@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from workbench.edits import Ablate, Clamp, Scale, Steer
+from workbench.edits import Ablate, Clamp, Edit, Scale, Steer, Unit
 from workbench.panels.base import Panel
 from workbench.panels.jobs import LatestJob
 from workbench.sites import Kind, Site, check_kind
@@ -46,8 +46,8 @@ class Steering(Panel[SteeringPanel]):
         *,
         kind: Kind = "res",
         strength: float = 0.0,
-        low: float = -4.0,
-        high: float = 4.0,
+        low: float | None = None,
+        high: float | None = None,
         max_new_tokens: int = 60,
         temperature: float = 0.8,
         top_p: float = 0.95,
@@ -61,9 +61,10 @@ class Steering(Panel[SteeringPanel]):
             prompt: What the texts begin with.
             features: ``(layer, index)`` of each slider.
             kind: Kind of site of the features.
-            strength: Where the sliders start, in multiples of the feature's typical maximum.
-            low: Left end of the sliders.
-            high: Right end of the sliders.
+            strength: Where the sliders start, in multiples of the feature's typical maximum, or of
+                the layer's mean norm where no typical maximum is known.
+            low: Left end of the sliders; -4 maxima or -1 norm if left out.
+            high: Right end of the sliders; 4 maxima or 1 norm if left out.
             max_new_tokens: Length of the texts.
             temperature: See `workbench.tracing.generate`.
             top_p: See there.
@@ -79,7 +80,14 @@ class Steering(Panel[SteeringPanel]):
                 "name at least one feature to steer, such as features=[(5, 231)]; lab.find helps"
             )
         self.lab = lab
-        self.edits = LiveEdits([Steer((f[0], f[1]), strength, kind=kind) for f in features])
+        sites = [Site(layer, check_kind(kind)) for layer, _ in features]
+        units: list[Unit] = ["max" if lab.suite.calibrated(site) else "norm" for site in sites]
+        self.edits = LiveEdits(
+            [
+                Steer((layer, index), strength, kind=kind, unit=unit)
+                for (layer, index), unit in zip(features, units, strict=True)
+            ]
+        )
         self._muted = [False] * len(features)
         self._options = {
             "max_new_tokens": max_new_tokens,
@@ -88,9 +96,9 @@ class Steering(Panel[SteeringPanel]):
             "seed": seed,
         }
         self._plain: tuple[str, Generation, list[dict]] | None = None
-        sites = [Site(layer, check_kind(kind)) for layer, _ in features]
-        for site, (_, index) in zip(sites, features, strict=True):
-            lab.suite.typical_maximum(site, index)  # an unknown or silent feature is refused here
+        lab.prepare(self.edits.edits)
+        for edit in self.edits.edits:  # an unknown or silent feature is refused here
+            _check_feature(lab, edit)
         self.widget = SteeringPanel(
             title="Steering",
             subtitle=f"{lab.engine.name}, temperature {temperature:g}, seed {seed}",
@@ -101,15 +109,12 @@ class Steering(Panel[SteeringPanel]):
                     "kind": site.kind,
                     "index": index,
                     "label": lab.suite.label(site, index),
-                    "low": low,
-                    "high": high,
-                    "step": 0.1,
+                    **_scale(unit, low, high),
                     "value": strength,
-                    "unit": "× max",
                     "mode": "steer",
                     **_safe(lab, site, index),
                 }
-                for site, (_, index) in zip(sites, features, strict=True)
+                for site, (_, index), unit in zip(sites, features, units, strict=True)
             ],
         )
         self.job = LatestJob(self._failed, synchronous=synchronous)
@@ -223,16 +228,16 @@ class Steering(Panel[SteeringPanel]):
         lines = []
         for edit, act in zip(self.edits.edits, steered.receipt.acts, strict=True):
             assert isinstance(edit, Steer)
-            name = (
-                f"feature {edit.index} of {edit.site} at {edit.strength:+g} × its typical maximum"
-            )
+            measure = "its typical maximum" if edit.unit == "max" else "the layer's mean norm"
+            name = f"feature {edit.index} of {edit.site} at {edit.strength:+g} × {measure}"
             idle = " (slider at 0 or muted)" if edit.strength == 0 else ""
             lines.append(f"{name}: {act}{idle}")
         return lines
 
     def _update_code(self) -> None:
         edits = ", ".join(
-            f"wb.Steer({e.feature}, {e.strength:g}, kind={e.kind!r})"
+            f"wb.Steer({e.feature}, {e.strength:g}, kind={e.kind!r}"
+            f"{'' if e.unit == 'max' else f', unit={e.unit!r}'})"
             for e in self.edits.edits
             if isinstance(e, Steer) and e.strength
         )
@@ -248,6 +253,25 @@ class Steering(Panel[SteeringPanel]):
             self.widget.finish(self.widget.run, state="error", error=message)
         else:
             self.widget.error = message
+
+
+def _check_feature(lab: Lab, edit: Edit) -> None:
+    assert isinstance(edit, Steer)
+    if edit.unit == "max":
+        lab.suite.typical_maximum(edit.site, edit.index)
+    else:
+        lab.suite.sae_at(edit.site).check_index(edit.index)
+
+
+def _scale(unit: Unit, low: float | None, high: float | None) -> dict[str, object]:
+    """Ends, step and unit of a slider."""
+    end, step, name = (4.0, 0.1, "× max") if unit == "max" else (1.0, 0.02, "× norm")
+    return {
+        "low": -end if low is None else low,
+        "high": end if high is None else high,
+        "step": step,
+        "unit": name,
+    }
 
 
 def _safe(lab: Lab, site: Site, index: int) -> dict[str, list[float]]:

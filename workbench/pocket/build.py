@@ -13,6 +13,7 @@ from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,7 @@ from transformers import AutoTokenizer, Gemma2ForCausalLM, PreTrainedTokenizerFa
 from workbench.models import Model, wrap
 from workbench.pocket import dataset, evaluate
 from workbench.pocket.corpus import documents
-from workbench.pocket.language_model import Recipe, train
+from workbench.pocket.language_model import CONTEXT, Recipe, train
 from workbench.pocket.manifest import NAME, hashes
 from workbench.pocket.suite_training import (
     TARGET_L0,
@@ -35,11 +36,12 @@ from workbench.pocket.suite_training import (
 )
 from workbench.pocket.tokenizer import VOCABULARY, train_tokenizer
 from workbench.sae import SAE
-from workbench.sae.suite import Suite
+from workbench.sae.suite import SAMPLE, Suite
 from workbench.sites import Site
 from workbench.training import TrainConfig
 
-TRAIN_SEED, TOKENIZER_SEED, CHAT_SEED, CALIBRATION_SEED = 1, 2, 3, 5
+TRAIN_SEED, TOKENIZER_SEED, CHAT_SEED, CALIBRATION_SEED, SAMPLE_SEED = 1, 2, 3, 5, 7
+SAMPLE_DOCUMENTS = 16
 CHAT_KINDS = ("chat",)
 SAE_KINDS = ("att", "mlp", "res")
 CHAT_RECIPE = Recipe(tokens=500_000, learning_rate=8e-4, exact=1.0, seed=1)
@@ -158,6 +160,7 @@ class Build:
             module.bfloat16().save_pretrained(staging / name)
             self.tokenizer.save_pretrained(staging / name)
         shutil.copytree(self.work / "sae", staging / "sae")
+        (staging / "sae" / SAMPLE).write_text(sample(self.tokenizer), encoding="utf-8")
         shutil.copytree(self.work / "evaluation", staging / "evaluation")
         manifest = {
             "format": 1,
@@ -168,6 +171,7 @@ class Build:
                 "calibration": CALIBRATION_SEED,
                 "evaluation": evaluate.SEED,
                 "steering": evaluate.STEERING_SEED,
+                "sample": SAMPLE_SEED,
             },
             "training_rows": self.rows,
             "base": asdict(self.recipe),
@@ -188,6 +192,15 @@ class Build:
         _write_json(staging / NAME, manifest)
         shutil.rmtree(root, ignore_errors=True)
         shutil.move(staging, root)
+
+
+def sample(tokenizer: Any) -> str:
+    """Passages of held-out text for `Lab.check`, each within the context, between blank lines."""
+    passages = []
+    for one in islice(documents(SAMPLE_SEED), SAMPLE_DOCUMENTS):
+        ids = tokenizer(one.text.replace("\n\n", "\n"), add_special_tokens=False)["input_ids"]
+        passages.append(tokenizer.decode(ids[: CONTEXT // 2]).strip())
+    return "\n\n".join(passages) + "\n"
 
 
 def _calibration(model: Model, saes: dict[Site, SAE], rows: np.ndarray) -> dict[Site, Calibration]:

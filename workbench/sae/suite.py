@@ -3,16 +3,17 @@
     res/layer_3/width_1k/average_l0_18/params.npz     Gemma Scope's layout, one folder a kind
     calibration.safetensors     per SAE: density, typical maximum; per site: mean norm
     labels.json                 {"res/3": {"231": {"label": ..., "score": ...}}}
+    sample.txt                  passages such as the model was trained on, to check the SAEs on
     steering.json               {label: {"layer": 6, "feature": 9, "strength": 1.25, "share": 0.8}}
 
-SAEs are opened at first use and stay open. The last three files are optional: a suite without
-calibration can be read and can steer in raw units, and says so when asked for more.
+SAEs are opened at first use and stay open while they fit the memory that they may have. The last
+four files are optional: a suite without calibration can be read and can steer in raw units, and
+says so when asked for more.
 """
 
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,10 @@ from torch import Tensor
 from workbench.sae.base import SAE
 from workbench.sae.catalog import PREFERRED_L0
 from workbench.sae.gemma_scope import Entry, list_saes, load_sae, named_width
+from workbench.sae.shelf import Shelf
 from workbench.sites import Kind, Site, check_kind
+
+SAMPLE = "sample.txt"
 
 
 @dataclass(frozen=True)
@@ -46,21 +50,51 @@ class Suite:
 
     def __init__(
         self,
-        root: str | Path,
+        root: str | Path | None,
         *,
         model: str,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        memory: int | None = None,
     ) -> None:
-        self.root, self.model = Path(root), model
+        """Find the SAEs below a folder.
+
+        Args:
+            root: The folder; None for a suite that gets its SAEs by `use` alone.
+            model: Name of the model that they belong to.
+            device: Where to open them.
+            dtype: Dtype to compute in.
+            memory: Bytes that open SAEs may take together; None for no limit.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        self.root, self.model = None if root is None else Path(root), model
         self.device, self.dtype = device, dtype
-        self.entries = [e for e in list_saes(self.root) if e.kind]
-        if not self.entries:
+        self.entries = self._find()
+        self.shelf = Shelf(memory)
+        self._chosen: dict[Site, SAE] = {}
+        self.norms: dict[Site, float] = {}
+        """Mean norms that were measured since, where the calibration has none."""
+
+    def _find(self) -> list[Entry]:
+        """Every SAE there is to choose from."""
+        if self.root is None:
+            return []
+        entries = [e for e in list_saes(self.root) if e.kind]
+        if not entries:
             raise ValueError(
-                f"{root}: no SAE found; expected folders such as res/layer_0/width_1k/"
+                f"{self.root}: no SAE found; expected folders such as res/layer_0/width_1k/"
             )
-        self._open: dict[Path, SAE] = {}
-        self._lock = threading.Lock()
+        return entries
+
+    def _load(self, entry: Entry) -> SAE:
+        """Open one SAE."""
+        return load_sae(entry.path, model=self.model, dtype=self.dtype, device=self.device)
+
+    def at_hand(self, site: Site) -> bool:
+        """Whether the SAE of `site` can be opened without a download."""
+        return site in self.sites
 
     def __repr__(self) -> str:
         return f"<Suite of {self.model}: {len(self.entries)} SAEs at {len(self.sites)} sites>"
@@ -68,10 +102,24 @@ class Suite:
     def __iter__(self) -> Iterator[Site]:
         return iter(self.sites)
 
-    @cached_property
+    @property
     def sites(self) -> tuple[Site, ...]:
         """The sites that have an SAE, in execution order."""
-        return tuple(sorted({Site(e.layer, check_kind(e.kind)) for e in self.entries}))
+        return tuple(sorted({*self._published_sites, *self._chosen}))
+
+    @cached_property
+    def _published_sites(self) -> frozenset[Site]:
+        return frozenset(Site(e.layer, check_kind(e.kind)) for e in self.entries)
+
+    def use(self, sae: SAE) -> Site:
+        """Let `sae` be the one of its site from now on, for runs, edits and widgets.
+
+        Returns:
+            The site.
+        """
+        site = Site(sae.config.layer, check_kind(sae.config.kind))
+        self._chosen[site] = sae
+        return site
 
     def sae(
         self,
@@ -81,18 +129,24 @@ class Suite:
         width: str | int | None = None,
         l0: float | None = None,
     ) -> SAE:
-        """The SAE of a site; of several the one with the L0 nearest to `l0`, or to 100.
+        """The SAE of a site: of the smallest width the one with the L0 nearest to 100.
 
         Args:
             layer: Layer.
             kind: Kind of site.
             width: Number of features, or a name such as ``"16k"``.
-            l0: Mean active features a token.
+            l0: Mean active features a token, as in the SAE's name.
 
         Raises:
             ValueError: If the suite has none; says what it has.
         """
         site = Site(layer, check_kind(kind))
+        if site in self._chosen and width is None and l0 is None:
+            return self._chosen[site]
+        return self._opened(self._entry(site, width, l0))
+
+    def _entry(self, site: Site, width: str | int | None, l0: float | None) -> Entry:
+        """The entry that `sae` means."""
         found = [e for e in self.entries if (e.layer, e.kind) == (site.layer, site.kind)]
         if width is not None:
             wanted = _width(width)
@@ -101,11 +155,18 @@ class Suite:
             raise ValueError(
                 f"{self.model} has no SAE at {site} of width {width or 'any'}; {self._has()}"
             )
-        target = PREFERRED_L0 if l0 is None else l0
-        return self._opened(min(found, key=lambda e: abs((e.l0 or 0) - target)))
+        if l0 is not None:
+            there = sorted({e.l0 for e in found if e.l0 is not None})
+            found = [e for e in found if e.l0 == l0]
+            if not found:
+                raise ValueError(f"{self.model} has no SAE at {site} of L0 {l0:g}; it has {there}")
+        least = min(e.width for e in found)
+        found = [e for e in found if e.width == least]
+        # Of two as near the larger: SAELens' rule for "canonical".
+        return min(found, key=lambda e: (abs((e.l0 or 0) - PREFERRED_L0), -(e.l0 or 0)))
 
     def sae_at(self, site: Site) -> SAE:
-        """The SAE of `site`, by the same rule."""
+        """The SAE of `site`: the one in use, or chosen by the same rule."""
         return self.sae(layer=site.layer, kind=site.kind)
 
     def typical_maximum(self, site: Site, index: int) -> float:
@@ -132,7 +193,17 @@ class Suite:
 
     def mean_norm(self, site: Site) -> float:
         """Mean norm of the activation at `site`, ``<bos>`` left out."""
-        return float(self._calibration(site, "norm"))
+        return self.norms[site] if site in self.norms else float(self._calibration(site, "norm"))
+
+    def knows_norm(self, site: Site) -> bool:
+        """Whether the mean norm at `site` is known."""
+        return site in self.norms or f"{site.kind}/{site.layer}/norm" in self._statistics
+
+    @property
+    def sample(self) -> list[str]:
+        """Passages to measure the SAEs on: the suite's own ``sample.txt``, or ours."""
+        path = self._file(SAMPLE) or Path(__file__).with_name(SAMPLE)
+        return path.read_text(encoding="utf-8").strip().split("\n\n")
 
     def density(self, site: Site) -> Tensor:
         """Share of tokens on which each feature fires ``(d_sae,)``."""
@@ -160,17 +231,12 @@ class Suite:
         return sorted(found, key=lambda one: (-one.score, one.site, one.index))
 
     def _opened(self, entry: Entry) -> SAE:
-        with self._lock:
-            if entry.path not in self._open:
-                self._open[entry.path] = load_sae(
-                    entry.path, model=self.model, dtype=self.dtype, device=self.device
-                )
-            return self._open[entry.path]
+        return self.shelf.get(entry.path, lambda: self._load(entry))
 
     @cached_property
     def _statistics(self) -> dict[str, Tensor]:
-        path = self.root / "calibration.safetensors"
-        return load_file(path) if path.exists() else {}
+        path = self._file("calibration.safetensors")
+        return load_file(path) if path else {}
 
     @cached_property
     def steering(self) -> dict[str, dict[str, Any]]:
@@ -179,8 +245,7 @@ class Suite:
         Of each the ``layer`` and ``feature`` in the residual stream, the ``strength`` in multiples
         of its typical maximum, and the ``share`` of the label's words in the steered text.
         """
-        path = self.root / "steering.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return self._json("steering.json")
 
     @cached_property
     def _writes(self) -> dict[tuple[Site, int], tuple[str, float]]:
@@ -191,8 +256,15 @@ class Suite:
 
     @cached_property
     def _labels(self) -> dict[str, dict[str, dict[str, Any]]]:
-        path = self.root / "labels.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return self._json("labels.json")
+
+    def _file(self, name: str) -> Path | None:
+        path = None if self.root is None else self.root / name
+        return path if path is not None and path.exists() else None
+
+    def _json(self, name: str) -> dict[str, Any]:
+        path = self._file(name)
+        return json.loads(path.read_text(encoding="utf-8")) if path else {}
 
     def _calibration(self, site: Site, name: str) -> Tensor:
         key = f"{site.kind}/{site.layer}/{name}"
@@ -203,6 +275,8 @@ class Suite:
         return self._statistics[key]
 
     def _has(self) -> str:
+        if not self.entries:
+            return "it has none: lab.use(sae) gives it one"
         kinds = sorted({e.kind for e in self.entries})
         layers = sorted({e.layer for e in self.entries})
         widths = sorted({e.width for e in self.entries})

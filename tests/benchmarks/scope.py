@@ -1,0 +1,213 @@
+"""Gemma Scope at its true shapes, with random weights: ``python -m tests.benchmarks.scope``.
+
+A random Gemma 2 of 2B's shape, and a ``params.npz`` of 16k features that stands in for all 26
+layers (hard links: opened one by one, on disk once). Thresholds are set so that about 70 features
+fire a token, as in the published SAEs. Takes 12 GB of memory and some minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
+
+from tests.benchmarks.engine import paired
+from workbench.edits import Steer
+from workbench.lab import Lab
+from workbench.models import wrap
+from workbench.pocket.manifest import weights
+from workbench.sae.gemma_scope import load_sae
+from workbench.sae.suite import Suite
+from workbench.sites import Site
+
+D_MODEL, D_SAE, LAYERS, TOKENS, NEW = 2304, 16384, 26, 512, 8
+SPARSITY = 2.63
+"""Standard deviations above which a normal number lies with a chance of 70 in 16,384."""
+MB = 1e6
+
+
+def module(device: str, dtype: torch.dtype) -> Gemma2ForCausalLM:
+    """A random model of Gemma 2 2B's shape whose residual keeps a size of about 1."""
+    torch.manual_seed(0)
+    config = Gemma2Config(attn_implementation="eager")  # pyright: ignore[reportCallIssue]
+    shape = config.hidden_size, config.num_hidden_layers, config.head_dim
+    assert shape == (D_MODEL, LAYERS, 256), shape
+    with torch.device(device):
+        model = Gemma2ForCausalLM._from_config(config, dtype=dtype)
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.constant_(parameter, -0.9 if "post_" in name else 0.0)
+        else:
+            torch.nn.init.normal_(parameter, std=0.02)
+    return model.eval()
+
+
+def write_suite(folder: Path) -> Path:
+    """One file of true size under the names of all layers; returns that of layer 0."""
+    random = np.random.default_rng(0)
+    paths = [
+        folder / f"gemma-scope-2b-pt-res/layer_{i}/width_16k/average_l0_71/params.npz"
+        for i in range(LAYERS)
+    ]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+    rows = random.standard_normal((D_SAE, D_MODEL), dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    np.savez(
+        paths[0],
+        W_enc=np.ascontiguousarray(rows.T),
+        W_dec=rows,
+        b_enc=np.zeros(D_SAE, np.float32),
+        b_dec=np.zeros(D_MODEL, np.float32),
+        threshold=np.full(D_SAE, SPARSITY, np.float32),
+    )
+    for path in paths[1:]:
+        os.link(paths[0], path)
+    return paths[0]
+
+
+def median_ms(function: Callable[[], object], rounds: int = 15) -> float:
+    """Median milliseconds of a call, after one to warm up."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[1:])
+
+
+def opening(path: Path) -> Iterator[tuple[str, str, str]]:
+    """To the first decoder row and to the first encoding, beside numpy."""
+    x = torch.randn(1, D_MODEL)
+    row = median_ms(lambda: load_sae(path).direction(12345).sum())
+    theirs = median_ms(lambda: np.load(path)["W_dec"][12345].sum(), 5)
+    yield "open, first decoder row", f"{row:.1f} ms", "< 5 ms"
+    yield "  the same with numpy.load", f"{theirs:.0f} ms", ""
+    before = resident()
+    held = load_sae(path)
+    held.direction(12345).sum()
+    yield "  resident memory it adds", f"{(resident() - before) / MB:.1f} MB", "0"
+    first = median_ms(lambda: load_sae(path).encode(x), 7)
+
+    def with_numpy() -> object:
+        arrays = {k: torch.from_numpy(v) for k, v in np.load(path).items()}
+        pre = x @ arrays["W_enc"] + arrays["b_enc"]
+        return pre * (pre > arrays["threshold"])
+
+    yield "open, first encoding / numpy.load", f"{first / median_ms(with_numpy, 5):.2f}", "< 1"
+
+
+def resident() -> int:
+    """Bytes that this process has in memory."""
+    import psutil
+
+    gc.collect()
+    return psutil.Process().memory_info().rss
+
+
+def peak(lab: Lab) -> int:
+    """Most bytes so far: of the GPU if the model is on one, else resident."""
+    if lab.engine.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def features(lab: Lab, one: int) -> Iterator[tuple[str, str, str]]:
+    """All layers of a long prompt against forward and encoder products; and what memory it takes."""
+    tokens = lab.tokens([2, *torch.randint(10, 4000, (TOKENS - 1,)).tolist()])
+    sites = [Site(layer) for layer in range(LAYERS)]
+    found: list[float] = []
+
+    def plain() -> list[torch.Tensor]:
+        read: list[torch.Tensor] = []
+        hooks = [
+            layer.register_forward_hook(lambda *args: read.append(args[2]))
+            for layer in lab.engine.module.model.layers
+        ]
+        with torch.inference_mode():
+            lab.engine.module(input_ids=tokens.tensor().to(lab.engine.device), use_cache=False)
+        for hook in hooks:
+            hook.remove()
+        return read
+
+    def limit() -> None:
+        for x, site in zip(plain(), sites, strict=True):
+            sae = lab.suite.sae_at(site)
+            with torch.inference_mode():
+                torch.relu(x[0].float() @ sae.W_enc + sae.b_enc)
+
+    def ours() -> None:
+        run = lab.run(tokens, sites=sites)
+        for site in sites:
+            found.append(len(run.features(site.layer).values) / TOKENS)
+
+    plain()
+    before = peak(lab)
+    ours()
+    yield "mean L0 of the features", f"{statistics.mean(found):.0f}", "about 70"
+    extra = (peak(lab) - before - one) / before
+    yield "peak memory over model + forward + one SAE", f"{extra:+.1%}", "<= +10 %"
+    base, time_ours = paired(limit, ours, 3)
+    yield "features at 26 layers / (forward + products)", f"{time_ours / base:.2f}", "<= 1.25"
+
+
+def generation(lab: Lab, edits: int) -> tuple[str, str, str]:
+    """Steered generation against plain ``generate``."""
+    tokens = lab.tokens([2, *range(10, 40)])
+    chosen = [Steer((i % LAYERS, i), 0.01, unit="raw") for i in range(edits)]
+    ids = tokens.tensor().to(lab.engine.device)
+
+    def plain() -> None:
+        with torch.inference_mode():
+            lab.engine.module.generate(  # pyright: ignore[reportCallIssue]
+                ids, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False
+            )
+
+    def ours() -> None:
+        lab.generate(tokens, edits=chosen, max_new_tokens=NEW, min_new_tokens=NEW, temperature=0)
+
+    limit, measured = paired(plain, ours, 3)
+    name = f"generation with {edits} edits / model.generate, speed"
+    return name, f"{limit / measured:.2f}", ">= 0.99"
+
+
+def rows(device: str, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Name, figure and target of each measurement."""
+    path = write_suite(folder)
+    one = path.stat().st_size
+    yield from opening(path)
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    engine = wrap(
+        module(device, dtype), AutoTokenizer.from_pretrained(weights() / "base"), name="2b-shape"
+    )
+    lab = Lab(engine, Suite(folder, model="gemma-2-2b", device=engine.device, memory=one))
+    yield from features(lab, one)
+    roomy = Lab(engine, Suite(folder, model="gemma-2-2b", device=engine.device))
+    yield from (generation(roomy, edits) for edits in (0, 1, 20))
+
+
+def main() -> None:
+    """Print a row as soon as it is measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    device = parser.parse_args().device
+    sys.stdout.write(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}\n")
+    with tempfile.TemporaryDirectory() as name:
+        for what, measured, target in rows(device, Path(name)):
+            sys.stdout.write(f"{what:60} {measured:>9}   {target and 'target ' + target}\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,6 @@
+def cached(repo, path):
+    return None
+
+
+def fetch(*a, **k):
+    raise OSError

@@ -1,0 +1,139 @@
+"""The SAEs that are published for a model: opened where they are, fetched when they have to be.
+
+What is in Hugging Face's cache is mapped in place. Of what is not, single features are read by
+range (`workbench.sae.remote`), so that steering needs no download; the first encoding fetches the
+whole file, checks every value of it once, and maps it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, cast
+
+import torch
+
+from workbench.sae import hub
+from workbench.sae.base import SAE
+from workbench.sae.catalog import catalog, catalog_entry
+from workbench.sae.formats import read_sae, wanted_files
+from workbench.sae.gemma_scope import FILE_NAME, Entry, check_params, named_width
+from workbench.sae.remote import RemoteSAE
+from workbench.sae.suite import Suite
+from workbench.sites import Site
+
+
+def is_published(model: str) -> bool:
+    """Whether the catalogue has SAEs of a model."""
+    return model in set(catalog()["model"])
+
+
+class PublishedSuite(Suite):
+    """Every SAE of the catalogue for one model."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        memory: int | None = None,
+    ) -> None:
+        """Take the SAEs from the catalogue; no network is used.
+
+        Args:
+            model: Name in the catalogue, such as ``"gemma-2-2b"``.
+            device: Where to open them.
+            dtype: Dtype to compute in.
+            memory: Bytes that open SAEs may take together; None for no limit.
+        """
+        super().__init__(None, model=model, device=device, dtype=dtype, memory=memory)
+
+    def at_hand(self, site: Site) -> bool:
+        """Whether the SAE of `site` is in the cache, or was opened by hand."""
+        if site in self._chosen:
+            return True
+        return site in self.sites and _is_cached(self._entry(site, None, None).path)
+
+    def _find(self) -> list[Entry]:
+        rows = catalog(model=self.model).to_dict("records")
+        return [
+            Entry(
+                Path(row["repo"], row["path"]),
+                row["kind"],
+                row["layer"],
+                cast("int", named_width(row["width"])),
+                float(row["l0"]),
+            )
+            for row in rows
+        ]
+
+    def _opened(self, entry: Entry) -> SAE:
+        load = partial(self._load, entry)
+        if _is_cached(entry.path):
+            return self.shelf.get(entry.path, load)
+        repo, folder = _split(entry.path)
+        remote = partial(
+            RemoteSAE.open,
+            repo,
+            f"{folder}/{FILE_NAME}",
+            model=self.model,
+            layer=entry.layer,
+            kind=entry.kind,
+            whole=lambda: self.shelf.get(entry.path, load),
+        )
+        return cast("SAE", self.shelf.get((entry.path, "remote"), remote))
+
+    def _load(self, entry: Entry) -> SAE:
+        return _fetched(
+            *_split(entry.path),
+            model=self.model,
+            layer=entry.layer,
+            kind=entry.kind,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+
+def open_sae(name: str | Path, **options: Any) -> SAE:
+    """An SAE by any name: a file or folder, a spelling of the catalogue, a folder on the hub.
+
+    Args:
+        name: See `workbench.lab.Lab.sae`.
+        options: Of `workbench.sae.formats.read_sae`: ``model, layer, kind, dtype, device``.
+
+    Raises:
+        ValueError: If it is none of these.
+        HubError: If it cannot be fetched.
+    """
+    if Path(name).exists():
+        return read_sae(name, **options)
+    try:
+        row = catalog_entry(str(name))
+    except ValueError:
+        repo, folder = _split(Path(str(name)))
+        if not folder:
+            raise
+        return _fetched(repo, folder, **options)
+    known = {"model": row["model"], "layer": row["layer"], "kind": row["kind"]}
+    return _fetched(row["repo"], row["path"], **(known | options))
+
+
+def _fetched(repo: str, folder: str, **options: Any) -> SAE:
+    """An SAE on the hub as a mapped file, downloaded if it is not in the cache."""
+    if PurePosixPath(folder).name.startswith("average_l0_"):
+        path = hub.fetch(repo, f"{folder}/{FILE_NAME}", check=check_params)
+    else:
+        path = hub.fetch_folder(repo, folder, names=wanted_files)
+    return read_sae(path, **options)
+
+
+def _is_cached(path: Path) -> bool:
+    repo, folder = _split(path)
+    return hub.cached(repo, f"{folder}/{FILE_NAME}") is not None
+
+
+def _split(path: Path) -> tuple[str, str]:
+    """``owner/repository`` and the folder in it."""
+    owner, *rest = path.parts
+    return "/".join([owner, *rest[:1]]), "/".join(rest[1:])
