@@ -53,9 +53,10 @@ def written_directions(module: Any, site: Site, sae: SAE) -> Tensor:
 
 
 def relatives(module: Any, suite: Suite, site: Site, index: int) -> list[Relative]:
-    """The nearest relative of a feature at every site of `suite`, in execution order.
+    """The nearest relative of a feature at every site whose SAE is on disk, in execution order.
 
-    At its own site that is the feature itself.
+    At its own site that is the feature itself. Nothing is downloaded for it: a published suite has
+    an SAE at every sub-layer of the model, a gigabyte for every three.
 
     Raises:
         ValueError: If the feature does not exist.
@@ -63,7 +64,7 @@ def relatives(module: Any, suite: Suite, site: Site, index: int) -> list[Relativ
     sae = suite.sae_at(site)
     direction = written_directions(module, site, sae)[sae.check_index(index)]
     found = []
-    for other in suite.sites:
+    for other in (s for s in suite.sites if s == site or suite.at_hand(s)):
         if other == site:
             found.append(Relative(site, index, 1.0))
             continue

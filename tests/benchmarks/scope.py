@@ -30,6 +30,7 @@ from workbench.pocket.manifest import weights
 from workbench.sae.gemma_scope import load_sae
 from workbench.sae.suite import Suite
 from workbench.sites import Site
+from workbench.tokens import Tokens
 
 D_MODEL, D_SAE, LAYERS, TOKENS, NEW = 2304, 16384, 26, 512, 8
 SPARSITY = 2.63
@@ -43,18 +44,31 @@ def module(device: str, dtype: torch.dtype) -> Gemma2ForCausalLM:
     config = Gemma2Config(attn_implementation="eager")  # pyright: ignore[reportCallIssue]
     shape = config.hidden_size, config.num_hidden_layers, config.head_dim
     assert shape == (D_MODEL, LAYERS, 256), shape
-    with torch.device(device):
-        model = Gemma2ForCausalLM._from_config(config, dtype=dtype)
+    with torch.device("meta"):
+        model = Gemma2ForCausalLM(config)
+    model = model.to(dtype).to_empty(device=device)
+    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
+    model.model.embed_tokens.embed_scale.fill_(D_MODEL**0.5)
+    noise = torch.randn(2**22 + 1, device=device).mul_(0.02).to(dtype)
     for name, parameter in model.named_parameters():
         if "norm" in name:
             torch.nn.init.constant_(parameter, -0.9 if "post_" in name else 0.0)
         else:
-            torch.nn.init.normal_(parameter, std=0.02)
+            # The same numbers over and over, each time shifted: a draw for each takes minutes.
+            flat = parameter.data.view(-1)
+            for part in flat.split(len(noise)):
+                part.copy_(noise[: len(part)])
+    model.tie_weights()
     return model.eval()
 
 
-def write_suite(folder: Path) -> Path:
-    """One file of true size under the names of all layers; returns that of layer 0."""
+def write_suite(folder: Path, size: float) -> Path:
+    """One file of true size under the names of all layers; returns that of layer 0.
+
+    Args:
+        folder: Where to put it.
+        size: Root mean square of the activations, so that thresholds let 70 features pass.
+    """
     random = np.random.default_rng(0)
     paths = [
         folder / f"gemma-scope-2b-pt-res/layer_{i}/width_16k/average_l0_71/params.npz"
@@ -70,7 +84,7 @@ def write_suite(folder: Path) -> Path:
         W_dec=rows,
         b_enc=np.zeros(D_SAE, np.float32),
         b_dec=np.zeros(D_MODEL, np.float32),
-        threshold=np.full(D_SAE, SPARSITY, np.float32),
+        threshold=np.full(D_SAE, SPARSITY * size, np.float32),
     )
     for path in paths[1:]:
         os.link(paths[0], path)
@@ -123,9 +137,16 @@ def peak(lab: Lab) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def prompt(lab: Lab) -> Tokens:
+    """512 random tokens."""
+    random = torch.Generator().manual_seed(0)
+    ids = torch.randint(10, 3000, (TOKENS - 1,), generator=random).tolist()
+    return lab.tokens([2, *ids])
+
+
 def features(lab: Lab, one: int) -> Iterator[tuple[str, str, str]]:
-    """All layers of a long prompt against forward and encoder products; and what memory it takes."""
-    tokens = lab.tokens([2, *torch.randint(10, 4000, (TOKENS - 1,)).tolist()])
+    """All layers of a long prompt against forward and encoder products; what memory it takes."""
+    tokens = prompt(lab)
     sites = [Site(layer) for layer in range(LAYERS)]
     found: list[float] = []
 
@@ -184,13 +205,15 @@ def generation(lab: Lab, edits: int) -> tuple[str, str, str]:
 
 def rows(device: str, folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, figure and target of each measurement."""
-    path = write_suite(folder)
-    one = path.stat().st_size
-    yield from opening(path)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     engine = wrap(
         module(device, dtype), AutoTokenizer.from_pretrained(weights() / "base"), name="2b-shape"
     )
+    bare = Lab(engine)
+    middle = bare.run(prompt(bare), sites=[Site(LAYERS // 2)]).activation(LAYERS // 2)[1:]
+    path = write_suite(folder, float(middle.float().square().mean().sqrt()))
+    one = path.stat().st_size
+    yield from opening(path)
     lab = Lab(engine, Suite(folder, model="gemma-2-2b", device=engine.device, memory=one))
     yield from features(lab, one)
     roomy = Lab(engine, Suite(folder, model="gemma-2-2b", device=engine.device))

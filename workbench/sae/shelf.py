@@ -34,6 +34,10 @@ class Shelf:
         # Held while loading too: two threads that ask for one SAE must not load it twice.
         self._lock = threading.RLock()
 
+    def __repr__(self) -> str:
+        limit = "" if self.budget is None else f" of {self.budget / 1e6:,.0f}"
+        return f"<Shelf: {len(self)} SAEs open, {self.bytes / 1e6:,.0f}{limit} MB>"
+
     def __len__(self) -> int:
         return len(self._open)
 
