@@ -211,7 +211,7 @@ class SAE:
             values.append(acts.view(-1)[where])
         return torch.cat(rows), torch.cat(features), torch.cat(values)
 
-    def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor:
+    def decode(self, f: Tensor) -> Tensor:
         """The reconstruction `(..., d_out)` of feature activations `(..., d_sae)`.
 
         Raises:
