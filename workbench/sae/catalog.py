@@ -33,6 +33,8 @@ from workbench.sae.spellings import Place, Source, read, resembling
 __all__ = ["COLUMNS", "PREFERRED_L0", "catalog", "catalog_entry", "nearest", "params_bytes"]
 
 COLUMNS = (*Row._fields, "fits")
+TARGETS = ("small", "medium", "big")
+"""What Gemma Scope 2's folders say in place of an L0."""
 SHOWN = 40
 """Values that a message lists."""
 
@@ -137,6 +139,8 @@ def catalog_entry(
         if given:
             raise TypeError(f"catalog_entry() got a name and {', '.join(given)}: give one of both")
         return _entry(_named(name, listed=listed))
+    if not listed:
+        raise TypeError("listed=False needs a name: only a name can say which folder is meant")
     missing = [key for key, value in columns.items() if value is None]
     if missing:
         raise TypeError(
@@ -157,16 +161,23 @@ def _named(name: str, *, listed: bool) -> Row:
     """The row of a name."""
     wanted = read(name)
     if wanted is None:
-        raise ValueError(_miss(name, "it is no path, address or id of Gemma Scope"))
+        raise ValueError(_miss(name, "it is no path, address or id of Gemma Scope", name))
     if isinstance(wanted, Source):
         return _shown(name, wanted)
     row = places().get((wanted.repo, wanted.path)) or _canonical(wanted)
-    if row is None and not (listed and wanted.claimed):
-        row = described(wanted.repo, wanted.path)
-    if row is None:
+    if row is not None:
+        return row
+    row = described(wanted.repo, wanted.path)
+    if row is None and not wanted.claimed:
+        raise ValueError(
+            f"{name!r}: the folder {wanted.path} has no known layout; known are "
+            "layer_20/width_16k/average_l0_71 and resid_post/layer_13_width_16k_l0_medium"
+        )
+    if row is None or (listed and wanted.claimed):
         top = wanted.path.rpartition("average_l0_")[0]
         beside = [r.l0 for r in rows() if top and r.repo == wanted.repo and r.path.startswith(top)]
-        raise ValueError(_miss(name, _no_such(beside)))
+        insist = "; listed=False takes it all the same" if row else ""
+        raise ValueError(_miss(str(wanted), _no_such(beside), name) + insist)
     return row
 
 
@@ -187,7 +198,7 @@ def _shown(name: str, source: Source) -> Row:
         return sparsest if source.kind == "transcoder" else _preferred(found)
     exact = [row for row in found if row.l0 == source.l0]
     if not exact:
-        raise ValueError(_miss(name, _no_such([row.l0 for row in found])))
+        raise ValueError(_miss(str(source), _no_such([row.l0 for row in found]), name))
     return exact[0]
 
 
@@ -203,7 +214,7 @@ def _chosen(
     if isinstance(l0, str):
         named = [row for row in found if re.search(rf"_l0_{re.escape(l0)}(_affine)?$", row.path)]
         if not named:
-            words = {row.path.partition("_l0_")[2].split("_")[0] for row in found}
+            words = {word for word in TARGETS if any(f"_l0_{word}" in row.path for row in found)}
             raise ValueError(_none_has("l0", l0, words | {row.l0 for row in found}))
         found = named
     elif l0 is not None:
@@ -239,8 +250,8 @@ def _no_such(l0s: list[int | None]) -> str:
     return f"Gemma Scope has no such SAE{there}"
 
 
-def _miss(name: str, why: str) -> str:
-    near = resembling(name)
+def _miss(meant: str, why: str, name: str) -> str:
+    near = resembling(meant)
     hint = f"; near are {', '.join(near)}" if near else "; wb.catalog() lists all"
     return f"{name!r}: {why}{hint}"
 

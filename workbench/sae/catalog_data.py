@@ -6,7 +6,7 @@
 `gemma_scope_l0s.json` holds the mean L0s of each suite, width and layer of Gemma Scope (Lieberum
 et al. 2024, arXiv 2408.05147; the lists are those of SAELens 6.54.12, and for transcoders also
 circuit-tracer's and the hub's listings). `gemma_scope_2.json` holds the rules by which Gemma
-Scope 2's folders are made, and which of those that follow from the rules SAELens 6.54.12 lacks.
+Scope 2's folders are made, and which of the folders that follow from them SAELens 6.54.12 lacks.
 """
 
 from __future__ import annotations
@@ -22,9 +22,11 @@ from typing import Any, NamedTuple
 from workbench.sae.gemma_scope import KINDS, named_width
 
 OWNER = "google"
-GEMMA_3 = ("270m", "1b", "4b", "12b", "27b")
-FOLDERS = {"resid_post": "res", "attn_out": "att", "mlp_out": "mlp", "transcoder": "transcoder"}
-"""Gemma Scope 2's folder -> kind of site. With ``_all`` at the end it has every layer."""
+CHOSEN = {"resid_post": "res", "attn_out": "att", "mlp_out": "mlp", "transcoder": "transcoder"}
+FOLDERS = CHOSEN | {f"{folder}_all": kind for folder, kind in CHOSEN.items()}
+"""Gemma Scope 2's folder -> kind of site: those of the four chosen layers, those of all layers."""
+NONE = ("(?!)",)
+"""Patterns that match nothing."""
 NOT_CANONICAL = {
     ("gemma-scope-2b-pt-res", "4k"),
     ("gemma-scope-9b-pt-res", "4k"),
@@ -124,9 +126,8 @@ def described(repo: str, path: str) -> Row | None:
     """All that follows from a repository's and a folder's name; None for an unknown layout."""
     if found := _LAYOUT_2.fullmatch(path):
         folder, layer, width, target, affine = found.groups()
-        l0 = target_l0(model_of(repo), int(layer), target, folder.endswith("_all"))
-        kind = FOLDERS[folder.removesuffix("_all")]
-        return _row(repo, path, kind, int(layer), width, l0, affine=affine is not None)
+        l0 = target_l0(model_of(repo), int(layer), target, folder)
+        return _row(repo, path, FOLDERS[folder], int(layer), width, l0, affine=affine is not None)
     if found := _LAYOUT.fullmatch(path):
         layer, width, l0 = found.groups()
         kind = _kind(repo) if layer else "embed"
@@ -170,8 +171,8 @@ def _kind(repo: str) -> str | None:
 
 
 @cache
-def target_l0(model: Model | None, layer: int, target: str, every: bool) -> int | None:  # noqa: FBT001
-    """The L0 that a Gemma Scope 2 SAE was trained towards: its ``config.json`` names it.
+def target_l0(model: Model | None, layer: int, target: str, folder: str) -> int | None:
+    """The L0 that a Gemma Scope 2 SAE was trained towards, as its ``config.json`` names it.
 
     The target rises over the first third of the layers, ``low + (high - low) min(1, 3 layer / n)``
     rounded down: for ``big`` from 60 to 150, or to 120 in the folders that have every layer.
@@ -180,10 +181,10 @@ def target_l0(model: Model | None, layer: int, target: str, every: bool) -> int 
         model: The model; without it the L0 is not known.
         layer: Layer.
         target: ``"small"``, ``"medium"`` or ``"big"``.
-        every: Whether the folder is one of those that have every layer.
+        folder: Such as ``"resid_post"`` or ``"resid_post_all"``.
     """
-    low, high = _rules()["targets"]["_all" if every else ""].get(target, (None, None))
-    if model is None or low is None:
+    low, high = _targets(folder).get(target, (None, None))
+    if model is None or low is None or high is None:
         return None
     return min(high, low + 3 * (high - low) * layer // model.layers)
 
@@ -219,20 +220,16 @@ def _gemma_scope() -> Iterator[Row]:
 
 def _gemma_scope_2() -> Iterator[Row]:
     rules = _rules()
-    for size in GEMMA_3:
+    for size, chosen in rules["layers"].items():
         for suite in (f"{size}-pt", f"{size}-it"):
-            repo, absent = f"{OWNER}/gemma-scope-2-{suite}", rules["absent"].get(suite)
-            missing = re.compile("|".join(absent)).fullmatch if absent else None
-            model = model_of(repo)
-            for layer in range(_SIZES[f"gemma-3-{size}"][0]):
-                for folder, width, target, end in _names(size, layer in rules["layers"][size]):
+            repo = f"{OWNER}/gemma-scope-2-{suite}"
+            model, absent = model_of(repo), re.compile("|".join(rules["absent"].get(suite, NONE)))
+            for layer in range(model.layers if model else 0):
+                for folder, width, target, end in _names(size, layer in chosen):
                     path = f"{folder}/layer_{layer}_width_{width}_l0_{target}{end}"
-                    if missing is None or not missing(path):
-                        every = folder.endswith("_all")
-                        l0 = target_l0(model, layer, target, every)
-                        kind = FOLDERS[folder[:-4] if every else folder]
-                        affine = end == "_affine"
-                        yield _row(repo, path, kind, layer, width, l0, affine=affine)
+                    if not absent.fullmatch(path):
+                        l0, kind = target_l0(model, layer, target, folder), FOLDERS[folder]
+                        yield _row(repo, path, kind, layer, width, l0, affine=end == "_affine")
 
 
 @cache
@@ -240,14 +237,16 @@ def _names(size: str, chosen: bool) -> list[tuple[str, str, str, str]]:  # noqa:
     """Folder, width, target and end of the name of each SAE of a layer, a chosen one or not."""
     rules, found = _rules(), []
     for folder, widths in rules["folders"].items():
-        every = folder.endswith("_all")
-        if every or chosen:
+        if chosen or folder.endswith("_all"):
             widths = widths + rules["more"].get(size, {}).get(folder, [])
-            ends = ("", "_affine") if folder.startswith("transcoder") else ("",)
-            targets = rules["targets"]["_all" if every else ""]
-            found += [(folder, *name) for name in product(widths, targets, ends)]
+            ends = ("", "_affine") if FOLDERS[folder] == "transcoder" else ("",)
+            found += [(folder, *name) for name in product(widths, _targets(folder), ends)]
             found += [(folder, *name) for name in rules["seeds"].get(folder, [])]
     return found
+
+
+def _targets(folder: str) -> dict[str, tuple[int, int]]:
+    return _rules()["targets"]["_all" if folder.endswith("_all") else ""]
 
 
 @cache

@@ -10,10 +10,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from heapq import nlargest
 
-from workbench.sae.catalog_data import FOLDERS, OWNER, model_name, places
+from workbench.sae.catalog_data import CHOSEN, OWNER, model_name, places
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,10 @@ class Place:
     @property
     def claimed(self) -> bool:
         """Whether the name is one of Gemma Scope's, so that it must be in the catalogue."""
-        return self.repo.startswith(f"{OWNER}/") or "gemma-scope" in self.repo
+        return self.repo.startswith(f"{OWNER}/") or "gemma-scope" in str(self)
+
+    def __str__(self) -> str:
+        return f"{self.repo}/{self.path}"
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,14 @@ class Source:
     width: str
     l0: int | str | None
 
+    def __str__(self) -> str:
+        """The hub's path, as far as it follows."""
+        size, _, tuned = self.model.removeprefix("gemma-2-").partition("-")
+        suite = f"{OWNER}/gemma-scope-{size}-{tuned or 'pt'}-{self.kind}"
+        return f"{suite}/layer_{self.layer}/width_{self.width}/average_l0_{self.l0 or 100}"
 
-CANDIDATES = 60
+
+CANDIDATES = 100
 """Names that are compared letter by letter with one that was not found."""
 _HUB = re.compile(
     r"(?:(?P<owner>[\w-]+)/)?(?P<suite>[\w.-]+?)/"
@@ -78,11 +86,12 @@ def read(name: str) -> Place | Source | None:
 
 def _plain(name: str) -> str:
     """`name` as parts joined by slashes, without scheme, host, revision, file and query."""
-    text = re.sub(r"^\w+://|[?#].*$", "", name.strip())
+    text = re.sub(r"^(?:hf://|\w+://[^/]+/)|[?#].*$", "", name.strip())
     text = re.sub(r"^(?:[\w-]+\.)+[a-z]+/", "", text)
     text = re.sub(r"@[^/]+|/(?:tree|blob|resolve)/[^/]+", "", text)
     text = re.sub(r"[:\s,]+", "/", text)
-    return re.sub(r"/(?:\w+\.(?:npz|safetensors|json))?$", "", text)
+    text = re.sub(r"/(?:\w+\.(?:npz|safetensors|json))?$", "", text)
+    return re.sub(rf"^.*/(?={OWNER}/gemma-scope)", "", text)
 
 
 def _release(text: str) -> Place | None:
@@ -90,7 +99,7 @@ def _release(text: str) -> Place | None:
     found = _RELEASE_2.fullmatch(text)
     if found is None:
         return None
-    kinds = {f"{kind}s" if kind == "transcoder" else kind: f for f, kind in FOLDERS.items()}
+    kinds = {f"{kind}s" if kind == "transcoder" else kind: f for f, kind in CHOSEN.items()}
     folder = kinds[found["kind"]] + ("_all" if found["every"] else "")
     if found["folder"] not in (None, folder):  # SAELens' ids of transcoders repeat the folder
         return None
@@ -123,7 +132,7 @@ def _neuronpedia(text: str) -> Place | Source | None:
     )
     if not found["second"]:
         return Source(model, int(layer), found["kind"], width, int(l0) if l0 else None)
-    folder = {kind: folder for folder, kind in FOLDERS.items()}.get(found["kind"])
+    folder = {kind: folder for folder, kind in CHOSEN.items()}.get(found["kind"])
     if folder is None:
         return Source(model, int(layer), found["kind"], width, l0)
     shown = ("_all", "small", "_affine") if folder == "transcoder" else ("", "medium", "")
@@ -136,19 +145,10 @@ def _neuronpedia(text: str) -> Place | Source | None:
 def resembling(name: str, *, count: int = 3) -> list[str]:
     """Hub paths in the catalogue that look like `name`, the likest first.
 
-    Comparing letters with eleven thousand names would take seconds, so only those that share the
-    most words and numbers with it are compared.
+    Comparing letters with eleven thousand names would take seconds, so only those that contain the
+    most words of it, such as ``layer_20`` or ``16k``, are compared.
     """
-    words = _words(name)
-    shared = {place: len(words & there) for place, there in _words_of_places().items()}
-    most = nlargest(CANDIDATES, shared, key=shared.__getitem__)
-    return get_close_matches(name, most, n=count, cutoff=0.3)
-
-
-@cache
-def _words_of_places() -> dict[str, frozenset[str]]:
-    return {(place := "/".join(key)): _words(place) for key in places()}
-
-
-def _words(name: str) -> frozenset[str]:
-    return frozenset(re.findall(r"[a-z]+|\d+", name.lower()))
+    words = set(re.findall(r"[a-z]+\d*_[0-9a-z]+|[0-9a-z]+", name.lower()))
+    names = map("/".join, places())
+    likest = nlargest(CANDIDATES, names, key=lambda place: sum(word in place for word in words))
+    return get_close_matches(name, likest, n=count, cutoff=0.3)
