@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,11 @@ TOLERANCE = 1e-4
 SLIPPED = {"gemma-2-9b/20-gemmascope-res-131k__l0-10", "gemma-2-9b/20-gemmascope-res-131k__l0-12"}
 """Neuronpedia ids that SAELens 6.54.12 gives to other SAEs: the first to one of layer 2. The
 catalogue refuses them."""
+WRONG_MODEL = {"gemma-scope-9b-it-res": "gemma-2-9b"}
+"""Releases registered with another model than their repository names (SAELens' loader goes by the
+repository)."""
+WRONG_L0 = {"gemma-scope-9b-pt-res-canonical/layer_20/width_524k/canonical": 78}
+"""L0s stated beside a folder that names another: this one's is average_l0_48."""
 
 
 def ask(python: str, command: str, *paths: Path) -> None:
@@ -38,19 +44,22 @@ def ask(python: str, command: str, *paths: Path) -> None:
 
 
 def compare_registry(python: str, folder: Path) -> int:
-    """Whether every SAE of the registry is in the catalogue under all of its names."""
+    """Whether catalogue and registry name the same SAEs, with all names, L0s and models."""
     ask(python, "registry", folder / "registry.json")
     registry = json.loads((folder / "registry.json").read_text())
     ours = {(row["repo"], row["path"]): row for row in catalog().to_dict("records")}
-    wrong, names = [], 0
+    wrong, names, l0s, slipped = [], 0, 0, set[str]()
     for row in registry:
         place = row["repo"], row["path"]
-        spellings = [f"{row['release']}/{row['id']}", f"{row['repo']}/{row['path']}"]
-        spellings += {row["neuronpedia"]} - SLIPPED - {None}
-        names += len(spellings)
-        if place not in ours or (row["release"].endswith("-canonical") > ours[place]["canonical"]):
-            wrong.append(f"{place} is missing or not canonical")
-        for spelling in spellings:
+        if place not in ours:
+            wrong.append(f"{place} is missing")
+            continue
+        wrong += stated(row, ours[place])
+        l0s += bool(row["l0"])
+        spellings = {f"{row['release']}/{row['id']}", "/".join(place), row["neuronpedia"]} - {None}
+        slipped |= spellings & SLIPPED
+        names += len(spellings - SLIPPED)
+        for spelling in sorted(spellings - SLIPPED):
             try:
                 found = catalog_entry(spelling)
             except ValueError as error:
@@ -58,9 +67,36 @@ def compare_registry(python: str, folder: Path) -> int:
                 continue
             if (found["repo"], found["path"]) != place:
                 wrong.append(f"{spelling} finds {found['path']} and not {place}")
-    sys.stdout.write(f"registry: {len(registry)} entries, {names} names, {len(wrong)} differ\n")
+    only_here = ours.keys() - {(row["repo"], row["path"]) for row in registry}
+    # The registry has one transcoder of each layer of Gemma Scope, the catalogue more.
+    wrong += [f"{place} is not in the registry" for place in only_here if not more(ours[place])]
+    sys.stdout.write(
+        f"registry: {len(registry)} entries of {len(ours) - len(only_here)} SAEs, {names} names, "
+        f"{l0s} L0s, {len(wrong)} differ; {len(only_here)} transcoders are here alone\n"
+        f"mistakes of the registry: {', '.join(sorted(slipped))} belong to other SAEs; "
+        f"{', '.join(f'{k} is registered with {v}' for k, v in (WRONG_MODEL | WRONG_L0).items())}\n"
+    )
     sys.stdout.write("".join(f"  {line}\n" for line in wrong[:20]))
     return len(wrong)
+
+
+def stated(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
+    """What an entry of the registry states otherwise than the catalogue. Its L0 may be 0: none."""
+    name = f"{theirs['release']}/{theirs['id']}"
+    model = theirs["model"].removeprefix("google/")
+    wrong = []
+    if model != WRONG_MODEL.get(theirs["release"], ours["model"]):
+        wrong.append(f"{name} has model {model} and not {ours['model']}")
+    if theirs["l0"] not in (0, ours["l0"], WRONG_L0.get(name)):
+        wrong.append(f"{name} has L0 {theirs['l0']} and not {ours['l0']}")
+    if theirs["release"].endswith("-canonical") > ours["canonical"]:
+        wrong.append(f"{name} is not canonical here")
+    return wrong
+
+
+def more(row: dict[str, Any]) -> bool:
+    """Whether an SAE is one of those that only the catalogue has."""
+    return row["repo"] == "google/gemma-scope-2b-pt-transcoders"
 
 
 def compare_features(python: str, folder: Path, lab: Lab) -> int:

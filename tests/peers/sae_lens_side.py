@@ -19,10 +19,10 @@ from timing import timed  # pyright: ignore[reportMissingImports]
 
 
 def registry() -> list[dict[str, Any]]:
-    """Every entry of Gemma Scope 1."""
+    """Every entry of Gemma Scope and Gemma Scope 2."""
     rows = []
     for release, found in get_pretrained_saes_directory().items():
-        if found.repo_id.startswith("google/gemma-scope-") and "scope-2-" not in found.repo_id:
+        if found.repo_id.startswith("google/gemma-scope-"):
             rows += [
                 {
                     "release": release,
@@ -30,6 +30,7 @@ def registry() -> list[dict[str, Any]]:
                     "model": found.model,
                     "repo": found.repo_id,
                     "path": path,
+                    "l0": found.expected_l0.get(name),
                     "neuronpedia": found.neuronpedia_id.get(name),
                 }
                 for name, path in found.saes_map.items()
