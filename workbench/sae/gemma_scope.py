@@ -43,6 +43,7 @@ __all__ = [
     "list_saes",
     "load_sae",
     "open_params",
+    "params_config",
     "params_folder",
     "width_name",
     "write_params",
@@ -311,24 +312,8 @@ def load_sae(
         name: torch.from_numpy(member.array).to(device=device, dtype=dtype)
         for name, member in members.items()
     }
-    try:
-        entry = entry_of(path)
-    except ValueError:
-        entry = Entry(path, "", 0, 0, None)
-    d_in, d_sae = tensors["W_enc"].shape
-    if entry.width and entry.width != d_sae and width_name(d_sae) != width_name(entry.width):
-        raise ValueError(f"{path}: W_enc has {d_sae} features, its folder says {entry.width}.")
-    config = SAEConfig(
-        model=model,
-        layer=entry.layer if layer is None else layer,
-        kind=(entry.kind or "res") if kind is None else kind,
-        width=d_sae,
-        l0=entry.l0,
-        source=str(path),
-        d_in=d_in,
-        d_out=tensors["W_dec"].shape[1],
-        d_sae=d_sae,
-    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    config = params_config(path, shapes, model=model, layer=layer, kind=kind)
     return SAE(
         W_enc=tensors["W_enc"],
         b_enc=tensors["b_enc"],
@@ -337,6 +322,48 @@ def load_sae(
         threshold=tensors["threshold"],
         activation="jumprelu",
         config=config,
+    )
+
+
+def params_config(
+    path: str | Path,
+    shapes: dict[str, tuple[int, ...]],
+    *,
+    model: str = "",
+    layer: int | None = None,
+    kind: str | None = None,
+    source: str = "",
+) -> SAEConfig:
+    """What an SAE's folders and the shapes of its arrays say about it.
+
+    Args:
+        path: The `params.npz`.
+        shapes: Shapes by name.
+        model: Name of the model it belongs to.
+        layer: Layer; read from the folders if left out.
+        kind: Kind of site; read from the folders if left out.
+        source: Where it is read from; `path` if left out.
+
+    Raises:
+        ValueError: The folders promise another number of features.
+    """
+    try:
+        entry = entry_of(path)
+    except ValueError:
+        entry = Entry(Path(path), "", 0, 0, None)
+    d_in, d_sae = shapes["W_enc"]
+    if entry.width and entry.width != d_sae and width_name(d_sae) != width_name(entry.width):
+        raise ValueError(f"{path}: W_enc has {d_sae} features, its folder says {entry.width}.")
+    return SAEConfig(
+        model=model,
+        layer=entry.layer if layer is None else layer,
+        kind=(entry.kind or "res") if kind is None else kind,
+        width=d_sae,
+        l0=entry.l0,
+        source=source or str(path),
+        d_in=d_in,
+        d_out=shapes["W_dec"][1],
+        d_sae=d_sae,
     )
 
 

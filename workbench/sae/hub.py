@@ -322,7 +322,7 @@ class _Source(_Place):
         Raises:
             HubError: They cannot be had.
         """
-        failures = 0
+        failures, renewed = 0, False
         while start < stop:
             self.requests += 1
             try:
@@ -332,20 +332,18 @@ class _Source(_Place):
                         chunk = received[: stop - start]
                         start += len(chunk)
                         self.received += len(chunk)
-                        failures = 0
+                        failures, renewed = 0, False
                         yield chunk
                 if start < stop:
                     raise ConnectionError("the answer ended early")
             except FAILURES as error:
-                failures += 1
-                if (
-                    failures == 1
-                    and isinstance(error, _RefusedError)
-                    and _status(error) in (401, 403)
-                ):
+                expired = isinstance(error, _RefusedError) and _status(error) in (401, 403)
+                if expired and not renewed:
                     # The storage's address is signed for some minutes only: ask for a new one.
                     self._locate()
+                    renewed = True
                 else:
+                    failures += 1
                     _wait_or_raise(error, failures, self)
 
     def _locate(self) -> None:
@@ -590,6 +588,9 @@ def _explained(error: Exception, place: _Place) -> HubError:
     if isinstance(error, OfflineModeIsEnabled):
         return _offline_error(place)
     status = _status(error)
+    if status in (401, 403) and isinstance(error, _RefusedError):
+        why = f"the storage does not take the address that the hub gave ({status}): is there a "
+        return HubError(f"{place.address}: {why}proxy in between? Call again", reason="server")
     if status in (401, 403) or isinstance(error, RepositoryNotFoundError):
         return _access_error(error, status, place)
     if isinstance(error, RevisionNotFoundError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import fields
-from pathlib import PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from workbench.sae.base import SAE, SAEConfig
-from workbench.sae.gemma_scope import Extent, entry_of, find_params
+from workbench.sae.gemma_scope import Extent, find_params, params_config
 from workbench.sae.hub import RangeFile
 
 __all__ = ["RemoteSAE"]
@@ -88,19 +88,13 @@ class RemoteSAE:
         extents = find_params(file, file.address)  # pyright: ignore[reportArgumentType]
         if extents["W_dec"].fortran:
             raise ValueError(f"{file.address}: W_dec is stored by columns; fetch the whole file.")
-        d_in, d_sae = extents["W_enc"].shape
-        # The folders say what the arrays do not, as long as the caller does not say it.
-        entry = entry_of(PurePosixPath("/", repo, path))
-        config = SAEConfig(
+        config = params_config(
+            Path("/", repo, path),
+            {name: extent.shape for name, extent in extents.items()},
             model=model,
-            layer=entry.layer if layer is None else layer,
-            kind=(entry.kind or "res") if kind is None else kind,
-            width=d_sae,
-            l0=entry.l0,
+            layer=layer,
+            kind=kind,
             source=file.address,
-            d_in=d_in,
-            d_out=extents["W_dec"].shape[1],
-            d_sae=d_sae,
         )
         return cls(file, extents, config=config, whole=whole)
 
@@ -127,16 +121,15 @@ class RemoteSAE:
 
     def direction(self, index: int) -> Tensor:
         """A feature's decoder row `(d_out,)`, float32 while it is read from the hub."""
-        index = self.check_index(index)
-        return self._row("W_dec", index) if self._sae is None else self._sae.direction(index)
+        return self._row("W_dec", index)
 
     def bias_of(self, index: int) -> float:
         """A feature's encoder bias."""
-        return float(self._row("b_enc", self.check_index(index)))
+        return float(self._row("b_enc", index))
 
     def threshold_of(self, index: int) -> float:
         """The pre-activation that a feature must exceed."""
-        return float(self._row("threshold", self.check_index(index)))
+        return float(self._row("threshold", index))
 
     def whole(self) -> SAE:
         """The SAE itself, downloaded and opened at the first call."""
@@ -156,8 +149,11 @@ class RemoteSAE:
 
         Raises:
             HubError: It cannot be read.
-            ValueError: It holds a value that is not finite.
+            ValueError: There is no such feature, or it holds a value that is not finite.
         """
+        index = self.check_index(index)
+        if self._sae is not None:
+            return getattr(self._sae, array)[index]
         if (array, index) not in self._read:
             extent = self._extents[array]
             shape = extent.shape[1:]
