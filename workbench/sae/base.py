@@ -323,7 +323,7 @@ class SAE:
         )
 
     def save(self, folder: str | Path) -> Path:
-        """Write the SAE in SAELens' format; see `workbench.sae.formats.sae_lens.save_sae_lens`.
+        """Write the SAE in SAELens' format; see `workbench.sae.formats.saving.save_sae_lens`.
 
         Args:
             folder: Where to put `cfg.json` and `sae_weights.safetensors`; made if it is missing.
@@ -335,7 +335,7 @@ class SAE:
             ValueError: SAELens has no architecture for it.
         """
         # Imported here because the formats are built on this module.
-        from workbench.sae.formats.sae_lens import save_sae_lens
+        from workbench.sae.formats.saving import save_sae_lens
 
         return save_sae_lens(self, folder)
 
