@@ -90,7 +90,7 @@ def read(request: Request) -> SAE:
     check_sizes(path, trainer, {"activation_dim": d_in, "dict_size": d_sae})
     hook, certain = _hook(trainer, request.model or str(trainer.get("lm_name") or ""))
     k = int(state["k"]) if name == "AutoEncoderTopK" else None
-    activation = "topk" if k else "jumprelu" if "threshold" in parts else "relu"
+    activation = "topk" if k is not None else "jumprelu" if "threshold" in parts else "relu"
     return make_sae(
         request,
         **parts,
@@ -114,11 +114,11 @@ def _parts(request: Request, name: str, state: dict[str, Any]) -> dict[str, Tens
         found = {"W_enc": matrix(path, state, "encoder.weight").T}
         W_dec = matrix(path, state, "decoder.weight").T
     if name == "GatedAutoEncoder":
-        found = gated(found["W_enc"], state["r_mag"], state["mag_bias"], state["gate_bias"])
+        found = gated(path, found["W_enc"], state, "r_mag", "mag_bias", "gate_bias")
     elif "encoder.bias" in state:
         found["b_enc"] = state["encoder.bias"]
     if "threshold" in KEYS[name]:
-        found["threshold"] = above(state["threshold"], found["W_enc"].shape[1])
+        found["threshold"] = above(path, state, found["W_enc"].shape[1])
     return {**found, "W_dec": W_dec, "b_dec": bias}
 
 

@@ -127,7 +127,9 @@ def read_torch(path: Path) -> dict[str, Any]:
             "would run code: it is refused. Ask for a safetensors file, or re-save the state dict "
             f"where you trust the file. (torch: {str(error).splitlines()[0]})"
         ) from error
-    except (RuntimeError, EOFError) as error:
+    except (RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            raise
         raise ValueError(
             f"{path} ({path.stat().st_size:,} bytes) is not a whole PyTorch file "
             f"({str(error).splitlines()[0] if str(error) else type(error).__name__}): delete it "
@@ -178,6 +180,21 @@ def matrix(path: Path, tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if found.ndim != 2:
         raise ValueError(f"{path}: {name} has shape {tuple(found.shape)}, expected a matrix.")
     return found
+
+
+def vector(path: Path, tensors: Mapping[str, Tensor], name: str, size: int) -> Tensor:
+    """A vector of a file, in float32, for folding into other tensors.
+
+    Raises:
+        ValueError: It has another shape.
+    """
+    found = tensors[name]
+    if found.shape != (size,):
+        raise ValueError(
+            f"{path}: {name} has shape {tuple(found.shape)}, expected ({size},), a number for each "
+            "feature."
+        )
+    return found.float()
 
 
 def make_sae(
@@ -264,7 +281,9 @@ def check_finite(path: Path, name: str, tensor: Tensor) -> None:
         )
 
 
-def gated(W_enc: Tensor, r_mag: Tensor, b_mag: Tensor, b_gate: Tensor) -> dict[str, Tensor]:
+def gated(
+    path: Path, W_enc: Tensor, tensors: Mapping[str, Tensor], r_mag: str, b_mag: str, b_gate: str
+) -> dict[str, Tensor]:
     """A gated encoder as a JumpReLU of the same function (Rajamanoharan et al. 2024).
 
     With ``z = x W_enc`` and ``e = exp(r_mag)``, a gated SAE (arXiv 2404.16014, section 3.2) has
@@ -273,17 +292,36 @@ def gated(W_enc: Tensor, r_mag: Tensor, b_mag: Tensor, b_gate: Tensor) -> dict[s
     ``p > b_mag - e b_gate``; and relu needs ``p > 0``. Both hold where ``p`` exceeds the larger of
     the two, and then ``f = p``.
 
+    Args:
+        path: The file, for messages.
+        W_enc: Encoder directions as columns `(d_in, d_sae)`.
+        tensors: Those of the file.
+        r_mag: Name of the logarithm of the magnitudes' scale.
+        b_mag: Name of the magnitudes' bias.
+        b_gate: Name of the gates' bias.
+
     Returns:
         `W_enc`, a copy scaled by ``e``; `b_enc` and `threshold`. In float32.
+
+    Raises:
+        ValueError: One of the three has another shape.
     """
-    scale = r_mag.float().exp()
-    threshold = (b_mag.float() - b_gate.float() * scale).clamp(min=0)
-    return {"W_enc": W_enc.float() * scale, "b_enc": b_mag, "threshold": threshold}
+    size = W_enc.shape[1]
+    scale = vector(path, tensors, r_mag, size).exp()
+    bias = vector(path, tensors, b_mag, size)
+    threshold = (bias - vector(path, tensors, b_gate, size) * scale).clamp(min=0)
+    return {"W_enc": W_enc.float() * scale, "b_enc": bias, "threshold": threshold}
 
 
-def above(threshold: Tensor, d_sae: int) -> Tensor:
+def above(path: Path, tensors: Mapping[str, Tensor], d_sae: int) -> Tensor:
     """Thresholds `(d_sae,)` of an activation that keeps ``relu(pre)`` where it exceeds them.
 
     One number counts for every feature. Below 0 the relu decides, so a negative threshold is 0.
+
+    Raises:
+        ValueError: The threshold has another shape.
     """
-    return threshold.float().clamp(min=0).expand(d_sae).contiguous()
+    found = tensors["threshold"]
+    if found.ndim == 0:
+        return found.float().clamp(min=0).repeat(d_sae)
+    return vector(path, tensors, "threshold", d_sae).clamp(min=0)

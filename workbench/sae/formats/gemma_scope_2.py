@@ -71,7 +71,7 @@ def read(request: Request) -> SAE:
         b_enc=tensors["b_enc"],
         W_dec=matrix(path, tensors, "w_dec"),
         b_dec=tensors["b_dec"],
-        threshold=above(tensors["threshold"], W_enc.shape[1]),
+        threshold=above(path, tensors, W_enc.shape[1]),
         W_skip=skip,
         activation="jumprelu",
         hook=config.get("hf_hook_point_in") or "",

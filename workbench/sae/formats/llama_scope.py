@@ -33,6 +33,7 @@ from workbench.sae.formats.files import (
     matrix,
     read_json,
     read_safetensors,
+    vector,
 )
 
 KEYS = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
@@ -50,10 +51,11 @@ def read(request: Request) -> SAE:
     check_keys(path, tensors, KEYS if biased else KEYS[:3])
     W_enc = matrix(path, tensors, "encoder.weight").T.float()
     W_dec = matrix(path, tensors, "decoder.weight").T.float()
-    b_enc = tensors["encoder.bias"].float()
     b_dec = tensors["decoder.bias"].float() if biased else torch.zeros(W_dec.shape[1])
     d_in, d_sae = W_enc.shape
     check_sizes(path, config, {"d_model": d_in, "d_sae": d_sae})
+    check_sizes(path, {"d_sae": d_sae}, {"d_sae": W_dec.shape[0]})
+    b_enc = vector(path, tensors, "encoder.bias", d_sae)
     norm = config.get("norm_activation")
     if norm == "dataset-wise":
         s_in, s_out = _factors(request.folder, config, d_in)

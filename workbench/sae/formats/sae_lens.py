@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.sae.base import SAE, Normalize
+from workbench.sae.base import SAE, Activation, Normalize
 from workbench.sae.formats.files import (
     Request,
     above,
@@ -39,6 +39,7 @@ from workbench.sae.formats.files import (
     matrix,
     read_json,
     read_safetensors,
+    vector,
 )
 from workbench.sae.formats.places import site_of
 
@@ -98,7 +99,7 @@ def read(request: Request) -> SAE:
     return make_sae(
         request,
         **tensors,
-        activation="topk" if k else "jumprelu" if "threshold" in tensors else "relu",
+        activation=_activation(architecture, tensors),
         k=k,
         normalize=normalize,
         apply_b_dec_to_input=subtract,
@@ -125,6 +126,12 @@ def _architecture(path: Path, config: dict[str, Any]) -> str:
     return name
 
 
+def _activation(architecture: str, tensors: dict[str, Tensor]) -> Activation:
+    if architecture == "topk":
+        return "topk"
+    return "jumprelu" if "threshold" in tensors else "relu"
+
+
 def _k(config: dict[str, Any]) -> int | None:
     k = config.get("k") or (config.get("activation_fn_kwargs") or {}).get("k")
     return k if isinstance(k, int) else None
@@ -136,20 +143,20 @@ def _tensors(path: Path, architecture: str, config: dict[str, Any]) -> dict[str,
     if "threshold" in KEYS[architecture] and "log_threshold" in found:
         found["threshold"] = found.pop("log_threshold").float().exp()
     check_keys(path, found, KEYS[architecture], ("scaling_factor",))
-    W_enc = matrix(path, found, "W_enc")
+    W_enc, scaling = matrix(path, found, "W_enc"), found.pop("scaling_factor", None)
     if architecture == "gated":
-        encoder = gated(W_enc, found.pop("r_mag"), found.pop("b_mag"), found.pop("b_gate"))
-        found |= encoder
+        encoder = gated(path, W_enc, found, "r_mag", "b_mag", "b_gate")
+        found = {name: found[name] for name in COMMON} | encoder
     elif "threshold" in found:
-        found["threshold"] = above(found["threshold"], W_enc.shape[1])
-    scaling = found.pop("scaling_factor", None)
+        found["threshold"] = above(path, found, W_enc.shape[1])
     if scaling is not None and not bool((scaling == 1).all()):
         if not config.get("finetuning_scaling_factor"):
             raise ValueError(
                 f"{path} has a scaling_factor that is not 1, and its config does not say that the "
                 "decoder was fine-tuned with it (finetuning_scaling_factor)."
             )
-        found["W_dec"] = matrix(path, found, "W_dec").float() * scaling.float()[:, None]
+        scaling = vector(path, {"scaling_factor": scaling}, "scaling_factor", W_enc.shape[1])
+        found["W_dec"] = matrix(path, found, "W_dec").float() * scaling[:, None]
     return found
 
 
@@ -183,8 +190,9 @@ def _fold_norms(path: Path, tensors: dict[str, Tensor]) -> None:
     """Rescale a TopK so that its pre-activations are those among which it chooses."""
     check_finite(path, "W_dec", tensors["W_dec"])
     norms = torch.linalg.vector_norm(tensors["W_dec"].float(), dim=-1).clamp(min=1e-8)
+    check_sizes(path, {"d_sae": len(norms)}, {"d_sae": tensors["W_enc"].shape[1]})
     tensors["W_enc"] = tensors["W_enc"].float() * norms
-    tensors["b_enc"] = tensors["b_enc"].float() * norms
+    tensors["b_enc"] = vector(path, tensors, "b_enc", len(norms)) * norms
     tensors["W_dec"] = tensors["W_dec"].float() / norms[:, None]
 
 
