@@ -61,6 +61,11 @@ class Probe:
         found = self.sae.encode(x)
         return (found if self.chosen is None else found[..., self.chosen]).float()
 
+    def shares(self, x: Tensor) -> Tensor:
+        """Multiples ``(..., index)`` of the decoder rows that the SAE's output holds at `x`."""
+        scale = self.sae.output_scale(x)
+        return self.activations(x) if scale is None else self.activations(x) * scale
+
 
 Watch = tuple[Site, int]
 """A feature whose activation a condition needs: where it is read, and its place in the probe."""
@@ -124,6 +129,11 @@ class Group:
         return lines[:, 0], lines[:, 1]
 
     @cached_property
+    def in_output_units(self) -> Tensor:
+        """Which terms' constants are shares of the layer's norm already ``(term,)``."""
+        return torch.tensor([t.edit.amount[1] == "norm" for t in self.terms], device=self.device)
+
+    @cached_property
     def conditions(self) -> tuple[tuple[Site, Tensor, Tensor, Tensor], ...]:
         """By site: the terms ``(n,)`` with a condition there, what they watch, and the limits."""
         found: dict[Site, list[tuple[int, int, float]]] = {}
@@ -153,8 +163,16 @@ class Group:
         return torch.tensor(places, device=self.device)
 
     def coefficients(self, x: Tensor) -> Tensor:
-        """What each term adds of its decoder row, before masks ``(batch, pos, term)``."""
+        """What each term adds of its decoder row, before masks ``(batch, pos, term)``.
+
+        In an SAE that normalises its input an activation ``f`` stands for ``f scale d`` of the
+        output, with the token's own scale.
+        """
         constants, slopes = self.lines
+        scale = self.sae.output_scale(x)
+        if scale is not None:
+            constants = torch.where(self.in_output_units, constants, constants * scale)
+            slopes = slopes * scale
         if self.probe is None:
             return constants.expand(*x.shape[:-1], -1)
         return constants + slopes * self.probe.activations(x)
@@ -173,13 +191,13 @@ class Replacement:
 
     @cached_property
     def _features(self) -> tuple[Probe, Tensor, Tensor] | None:
-        """Probe, the other run's activations ``(pos, index)``, and the decoder rows."""
+        """Probe, what the other run holds of the rows ``(pos, index)``, and the decoder rows."""
         if self.sae is None:
             return None
         indices = list(self.patch.features or ())
         probe = Probe.of(self.sae, indices, self.device)
         rows = torch.stack([self.sae.direction(index) for index in indices])
-        return probe, probe.activations(self._other), rows.to(self.device, torch.float32)
+        return probe, probe.shares(self._other), rows.to(self.device, torch.float32)
 
     @cached_property
     def _other(self) -> Tensor:
@@ -199,7 +217,7 @@ class Replacement:
             change = self._other[where] - x.float()
         else:
             probe, target, rows = self._features
-            change = (target[where] - probe.activations(x)) @ rows
+            change = (target[where] - probe.shares(x)) @ rows
         return change.masked_fill(~known, 0)
 
 

@@ -8,6 +8,16 @@
 
 Names, shapes and conventions are Gemma Scope's (Lieberum et al. 2024, arXiv 2408.05147, section 2
 and appendix A). A transcoder is the same object whose output is another activation than its input.
+
+Two things that other families of SAEs do cannot be folded into those matrices:
+
+- A skip transcoder (Paulo et al. 2025, arXiv 2501.18823) adds ``x W_skip^T`` to its output.
+- Some SAEs normalise each token before encoding and undo it after decoding, so that a feature's
+  share of the reconstruction is ``f * output_scale(x) * d`` and not ``f * d``:
+
+      layer_norm:     (x - mean) / (std + 1e-5), undone as y std + mean; std with d_in - 1 degrees
+                      of freedom, as in OpenAI's TopK SAEs (Gao et al. 2024, arXiv 2406.04093)
+      constant_norm:  x sqrt(d_in) / ||x||, undone as y ||x|| / sqrt(d_in)
 """
 
 from __future__ import annotations
@@ -15,7 +25,8 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -24,8 +35,10 @@ from torch import Tensor
 __all__ = ["SAE", "SAEConfig"]
 
 Activation = Literal["jumprelu", "relu", "topk"]
+Normalize = Literal["none", "layer_norm", "constant_norm"]
 
 SPARSE_ROWS = 256
+LAYER_NORM_EPS = 1e-5
 # Width of an attention SAE's input (heads x head size) and of the residual stream, by model.
 WIDTHS = {(2048, 2304), (4096, 3584), (4096, 4608), (160, 128)}
 SITES = {
@@ -33,6 +46,7 @@ SITES = {
     "att": "the input of self_attn.o_proj (all heads, concatenated)",
     "mlp": "the output of post_feedforward_layernorm",
     "transcoder": "the normalised input of the MLP, without the norm's gain",
+    "mlp_in": "the input of the MLP, with the norm's gain",
     "embed": "the token embeddings",
 }
 
@@ -44,13 +58,17 @@ class SAEConfig:
     Attributes:
         model: Name of the model, empty if unknown.
         layer: Layer of the site.
-        kind: Kind of site: `res`, `att`, `mlp`, `transcoder` or `embed`.
+        kind: Kind of site: `res`, `att`, `mlp`, `transcoder` or `embed`; for other formats also
+            those of `workbench.sae.formats.places`.
         width: Number of features in the name of the SAE.
         l0: Mean number of active features per token in that name; None if unknown.
         source: File or repository path the SAE was read from, empty if made here.
         d_in: Width of the input.
         d_out: Width of the output.
         d_sae: Number of features.
+        hook: What the file calls the activation it reads, such as `blocks.20.hook_resid_post` or
+            `model.layers.20.output`; empty if it does not say.
+        hook_out: The same for what it writes, where that is another activation.
     """
 
     model: str
@@ -62,6 +80,8 @@ class SAEConfig:
     d_in: int
     d_out: int
     d_sae: int
+    hook: str = ""
+    hook_out: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -78,6 +98,8 @@ class SAE:
         k: Number of features that TopK keeps, else None.
         apply_b_dec_to_input: Whether the decoder bias is subtracted from the input.
         config: Site and sizes.
+        W_skip: What a skip transcoder adds of its input `(d_out, d_in)`, else None.
+        normalize: How each token is normalised: `"none"`, `"layer_norm"` or `"constant_norm"`.
     """
 
     W_enc: Tensor
@@ -89,6 +111,8 @@ class SAE:
     config: SAEConfig
     k: int | None = None
     apply_b_dec_to_input: bool = False
+    W_skip: Tensor | None = None
+    normalize: Normalize = "none"
 
     def __post_init__(self) -> None:
         """Check that shapes, activation and its parameters fit together.
@@ -120,6 +144,8 @@ class SAE:
             raise ValueError(f"k={self.k}: expected 1 to d_sae={d_sae}.")
         if self.threshold is not None:
             wanted["threshold"] = (d_sae,)
+        if self.W_skip is not None:
+            wanted["W_skip"] = (d_out, d_in)
         for name, shape in wanted.items():
             got = tuple(getattr(self, name).shape)
             if got != shape:
@@ -128,6 +154,15 @@ class SAE:
             raise ValueError(
                 f"apply_b_dec_to_input with d_in={d_in}, d_out={d_out}: a transcoder's decoder "
                 "bias cannot be subtracted from its input."
+            )
+        if self.normalize not in get_args(Normalize):
+            raise ValueError(
+                f"normalize={self.normalize!r}: expected 'none', 'layer_norm' or 'constant_norm'."
+            )
+        if self.normalize != "none" and (self.W_skip is not None or d_in != d_out):
+            raise ValueError(
+                f"normalize={self.normalize!r} in a transcoder: undoing it needs an output that is "
+                "the input's own activation."
             )
 
     @property
@@ -179,7 +214,7 @@ class SAE:
         chosen = self._checked(indices)
         if self.k is not None:
             return self.encode(x)[..., chosen]
-        pre = self._centered(x) @ self.W_enc[:, chosen]
+        pre = self._input(x) @ self.W_enc[:, chosen]
         pre += self.b_enc[chosen]
         return _gate(pre, None if self.threshold is None else self.threshold[chosen])
 
@@ -211,22 +246,98 @@ class SAE:
             values.append(acts.view(-1)[where])
         return torch.cat(rows), torch.cat(features), torch.cat(values)
 
-    def decode(self, f: Tensor) -> Tensor:
-        """The reconstruction `(..., d_out)` of feature activations `(..., d_sae)`.
+    def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor:
+        """The reconstruction of feature activations.
+
+        Args:
+            f: Feature activations `(..., d_sae)`.
+            x: The activations they were encoded from `(..., d_in)`: needed where the output depends
+                on the input beyond the features (`W_skip`, `normalize`), and unused elsewhere.
+
+        Returns:
+            The output `(..., d_out)`.
 
         Raises:
-            ValueError: The last dimension is not `d_sae`.
+            ValueError: A width is wrong, or `x` is needed and missing.
         """
         if f.shape[-1] != self.config.d_sae:
             raise ValueError(
                 f"{self.name} decodes feature activations of width {self.config.d_sae}, "
                 f"got {f.shape[-1]}."
             )
-        return f.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
+        y = f.to(self.W_dec.dtype) @ self.W_dec + self.b_dec
+        if self.W_skip is None and self.normalize == "none":
+            return y
+        if x is None:
+            why = "undoes its normalisation" if self.W_skip is None else "adds its skip connection"
+            raise ValueError(
+                f"{self.name} {why} with the input: call decode(f, x), or reconstruct(x)."
+            )
+        self._check_width(x)
+        if self.W_skip is not None:
+            return y + x.to(self.W_skip.dtype) @ self.W_skip.T
+        shift, scale = self._statistics(x)
+        return (y * scale + shift).to(y.dtype)
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Encode and decode: `(..., d_in)` to `(..., d_out)`."""
-        return self.decode(self.encode(x))
+        """Encode and decode: `(..., d_in)` to `(..., d_out)`, all that the SAE predicts of it."""
+        return self.decode(self.encode(x), x)
+
+    def output_scale(self, x: Tensor) -> Tensor | None:
+        """What a decoder row is multiplied by in the output, token by token.
+
+        Args:
+            x: Raw activations at the SAE's site `(..., d_in)`.
+
+        Returns:
+            Factors `(..., 1)` in float32, or None where every row counts as it is.
+
+        Raises:
+            ValueError: The last dimension is not `d_in`.
+        """
+        self._check_width(x)
+        return None if self.normalize == "none" else self._statistics(x)[1]
+
+    def with_unit_rows(self) -> SAE:
+        """The same function with decoder rows of norm 1 and activations ``f_i ||d_i||``.
+
+        That is the feature activation of Anthropic's "Scaling Monosemanticity" (Templeton et al.
+        2024), whose SAEs are trained with a penalty on ``f_i ||d_i||`` and rows of any norm. A
+        feature whose row is zero stays as it is.
+
+        Raises:
+            ValueError: For a TopK, which would choose other features.
+        """
+        if self.k is not None:
+            raise ValueError(
+                f"{self.name} is a TopK: with other scales it would choose other features."
+            )
+        norms = torch.linalg.vector_norm(self.W_dec.float(), dim=-1)
+        norms = torch.where(norms > 0, norms, 1.0).to(self.W_dec.dtype)
+        return replace(
+            self,
+            W_enc=self.W_enc * norms,
+            b_enc=self.b_enc * norms,
+            W_dec=self.W_dec / norms[:, None],
+            threshold=None if self.threshold is None else self.threshold * norms,
+        )
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the SAE in SAELens' format; see `workbench.sae.formats.saving.save_sae_lens`.
+
+        Args:
+            folder: Where to put `cfg.json` and `sae_weights.safetensors`; made if it is missing.
+
+        Returns:
+            The folder.
+
+        Raises:
+            ValueError: SAELens has no architecture for it.
+        """
+        # Imported here because the formats are built on this module.
+        from workbench.sae.formats.saving import save_sae_lens
+
+        return save_sae_lens(self, folder)
 
     def direction(self, index: int) -> Tensor:
         """A feature's decoder row `(d_out,)`: what it writes per unit of activation."""
@@ -238,6 +349,8 @@ class SAE:
 
     def select(self, indices: Sequence[int]) -> SAE:
         """An SAE of some features only, in the order given, with copies of their weights.
+
+        Without a skip connection, which is no feature's.
 
         Raises:
             ValueError: An index is wrong, or it is a TopK, whose features depend on one another.
@@ -251,6 +364,7 @@ class SAE:
             b_enc=self.b_enc[rows],
             W_dec=self.W_dec[rows],
             threshold=None if self.threshold is None else self.threshold[rows],
+            W_skip=None,
             config=replace(self.config, d_sae=len(rows)),
         )
 
@@ -283,11 +397,12 @@ class SAE:
             W_dec=move(self.W_dec),
             b_dec=move(self.b_dec),
             threshold=None if self.threshold is None else move(self.threshold),
+            W_skip=None if self.W_skip is None else move(self.W_skip),
         )
 
     def _pre(self, x: Tensor) -> Tensor:
         """Pre-activations `(..., d_sae)`."""
-        pre = self._centered(x) @ self.W_enc
+        pre = self._input(x) @ self.W_enc
         pre += self.b_enc
         return pre
 
@@ -295,10 +410,27 @@ class SAE:
         """Which pre-activations pass, without a TopK's choice among them."""
         return pre > (0 if self.threshold is None else self.threshold)
 
-    def _centered(self, x: Tensor) -> Tensor:
+    def _input(self, x: Tensor) -> Tensor:
+        """What the encoder multiplies: `x` normalised and centred, in the SAE's dtype."""
         self._check_width(x)
+        if self.normalize == "layer_norm":
+            shift, scale = self._statistics(x)
+            x = (x.float() - shift) / (scale + LAYER_NORM_EPS)
+        elif self.normalize == "constant_norm":
+            _, scale = self._statistics(x)
+            # A token of zeros has no direction: it stays zero instead of becoming NaN.
+            x = x.float() / scale.masked_fill(scale == 0, 1)
         x = x.to(self.W_enc.dtype)
         return x - self.b_dec if self.apply_b_dec_to_input else x
+
+    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and scale of each token `(..., 1)` that the output is put back on, in float32."""
+        x = x.float()
+        if self.normalize == "layer_norm":
+            std, mean = torch.std_mean(x, dim=-1, keepdim=True)
+            return mean, std
+        norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return torch.zeros_like(norm), norm / self.config.d_in**0.5
 
     def _check_width(self, x: Tensor) -> None:
         got, wanted = x.shape[-1] if x.ndim else 0, self.config.d_in

@@ -393,6 +393,11 @@ def write_params(
         raise ValueError(f"dtype={stored}: expected float16 or float32.")
     if sae.activation == "topk":
         raise ValueError(f"{sae.name} is a TopK: Gemma Scope's format has no place for its k.")
+    if sae.W_skip is not None or sae.normalize != "none":
+        extra = "skip connection" if sae.W_skip is not None else "normalisation of its input"
+        raise ValueError(
+            f"{sae.name} has a {extra}: Gemma Scope's format has no place for it; use sae.save()."
+        )
     b_enc = sae.b_enc - sae.b_dec @ sae.W_enc if sae.apply_b_dec_to_input else sae.b_enc
     threshold = torch.zeros_like(b_enc) if sae.threshold is None else sae.threshold
     tensors = dict(zip(KEYS, (sae.W_enc, sae.W_dec, b_enc, sae.b_dec, threshold), strict=True))
