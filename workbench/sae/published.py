@@ -7,6 +7,8 @@ whole file, checks every value of it once, and maps it.
 
 from __future__ import annotations
 
+import re
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -16,11 +18,14 @@ import torch
 from workbench.sae import hub
 from workbench.sae.base import SAE
 from workbench.sae.catalog import catalog, catalog_entry
-from workbench.sae.formats import read_sae, wanted_files
+from workbench.sae.formats import FILES, read_sae
+from workbench.sae.formats.files import check_finite, read_safetensors
 from workbench.sae.gemma_scope import FILE_NAME, Entry, check_params, named_width
 from workbench.sae.remote import RemoteSAE
 from workbench.sae.suite import Suite
 from workbench.sites import Site
+
+NORMED = ("transcoder", "params.safetensors")
 
 
 def is_published(model: str) -> bool:
@@ -60,7 +65,8 @@ class PublishedSuite(Suite):
         return [
             Entry(
                 Path(row["repo"], row["path"]),
-                row["kind"],
+                # Gemma Scope 2's transcoders read with the norm's gain, Gemma Scope's without.
+                "mlp_in" if (row["kind"], _file(row["path"])) == NORMED else row["kind"],
                 row["layer"],
                 cast("int", named_width(row["width"])),
                 float(row["l0"]),
@@ -70,9 +76,9 @@ class PublishedSuite(Suite):
 
     def _opened(self, entry: Entry) -> SAE:
         load = partial(self._load, entry)
-        if _is_cached(entry.path):
-            return self.shelf.get(entry.path, load)
         repo, folder = _split(entry.path)
+        if _is_cached(entry.path) or _file(folder) != FILE_NAME:
+            return self.shelf.get(entry.path, load)
         remote = partial(
             RemoteSAE.open,
             repo,
@@ -124,13 +130,51 @@ def _fetched(repo: str, folder: str, **options: Any) -> SAE:
     if PurePosixPath(folder).name.startswith("average_l0_"):
         path = hub.fetch(repo, f"{folder}/{FILE_NAME}", check=check_params)
     else:
-        path = hub.fetch_folder(repo, folder, names=wanted_files)
+        path = _fetched_folder(repo, folder, options.get("layer"))
     return read_sae(path, **options)
+
+
+def _fetched_folder(repo: str, folder: str, layer: int | None) -> Path:
+    """A folder of the hub with the files that belong to some format, and no others."""
+    try:
+        listed = hub.listing(repo, folder)
+    except hub.HubError as error:
+        if error.reason != "offline":
+            raise
+        return hub.fetch_folder(repo, folder)
+    top = f"{folder}/" if folder else ""
+    wanted = [path for path in listed if _belongs(path.removeprefix(top), layer)]
+    if not wanted:
+        held = ", ".join(path.removeprefix(top) for path in listed[:12])
+        raise ValueError(f"{repo}/{folder} holds no SAE of a known format; it holds {held}")
+    for path in wanted:
+        check = _check_weights if path.endswith(".safetensors") else None
+        found = hub.fetch(repo, path, check=check)
+    depth = len(PurePosixPath(wanted[-1].removeprefix(top)).parts)
+    return found.parents[depth - 1]
+
+
+def _belongs(name: str, layer: int | None) -> bool:
+    """Whether a reader wants a file of an SAE's folder; of many layers, that layer's."""
+    known = any(fnmatch(name, pattern) for patterns in FILES.values() for pattern in patterns)
+    number = re.fullmatch(r"(?:layer_)?(\d+)\.\w+", name)
+    return known and (layer is None or number is None or int(number[1]) == layer)
+
+
+def _check_weights(path: Path) -> None:
+    for name, tensor in read_safetensors(path).items():
+        check_finite(path, name, tensor)
 
 
 def _is_cached(path: Path) -> bool:
     repo, folder = _split(path)
-    return hub.cached(repo, f"{folder}/{FILE_NAME}") is not None
+    return hub.cached(repo, f"{folder}/{_file(folder)}") is not None
+
+
+def _file(folder: str) -> str:
+    """The file of an SAE in a folder of Gemma Scope 1 or 2."""
+    name = PurePosixPath(folder).name
+    return FILE_NAME if name.startswith("average_l0_") else "params.safetensors"
 
 
 def _split(path: Path) -> tuple[str, str]:
