@@ -22,6 +22,7 @@ from workbench.sae.formats import FILES, read_sae
 from workbench.sae.formats.files import check_finite, read_safetensors
 from workbench.sae.gemma_scope import FILE_NAME, Entry, check_params, named_width
 from workbench.sae.remote import RemoteSAE
+from workbench.sae.spellings import read as read_name
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 
@@ -114,13 +115,9 @@ def open_sae(name: str | Path, **options: Any) -> SAE:
     """
     if Path(name).exists():
         return read_sae(name, **options)
-    try:
-        row = catalog_entry(str(name))
-    except ValueError:
-        repo, folder = _split(Path(str(name)))
-        if not folder:
-            raise
-        return _fetched(repo, folder, **options)
+    if read_name(str(name)) is None and re.fullmatch(r"[\w.-]+(/[\w.-]+)+", str(name)):
+        return _fetched(*_split(Path(name)), **options)
+    row = catalog_entry(str(name))
     known = {"model": row["model"], "layer": row["layer"], "kind": row["kind"]}
     return _fetched(row["repo"], row["path"], **(known | options))
 
