@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -38,11 +39,11 @@ def test_figures_are_those_of_plain_hooks(lab: Lab, kind: str) -> None:
     place = {"res": layer, "mlp": layer.post_feedforward_layernorm, "att": layer.self_attn.o_proj}
     xs, losses = [], torch.zeros(3)
 
-    def pass_with(ids, change) -> torch.Tensor:
-        def before(_, args):
+    def pass_with(ids: torch.Tensor, change: Callable) -> torch.Tensor:
+        def before(_: object, args: tuple) -> tuple:
             return (change(args[0]),)
 
-        def after(_, __, output):
+        def after(_: object, __: object, output: torch.Tensor) -> torch.Tensor:
             return change(output)
 
         if kind == "att":
@@ -55,14 +56,14 @@ def test_figures_are_those_of_plain_hooks(lab: Lab, kind: str) -> None:
             handle.remove()
         return torch.nn.functional.cross_entropy(logits[:-1], ids[0, 1:], reduction="sum")
 
-    def keep(x):
+    def keep(x: torch.Tensor) -> torch.Tensor:
         xs.append(x[0, 1:])
         return x
 
-    def splice(x):
+    def splice(x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x[:, :1], sae.reconstruct(x[:, 1:])], 1)
 
-    def zero(x):
+    def zero(x: torch.Tensor) -> torch.Tensor:
         return torch.cat([x[:, :1], torch.zeros_like(x[:, 1:])], 1)
 
     with torch.no_grad():

@@ -325,6 +325,11 @@ def _checked(source: FeatureSource | None, site: Site, index: int) -> SAE:
 
 
 def check_width(sae: SAE, site: Site, config: Any) -> None:
+    """Check that an SAE fits a site of the model with this `config`.
+
+    Raises:
+        ValueError: If it reads or writes another width.
+    """
     wanted = site.width(config), site.writes_at.width(config)
     got = sae.config.d_in, sae.config.d_out
     if got != wanted:
