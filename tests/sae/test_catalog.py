@@ -157,6 +157,7 @@ SAE_2 = "resid_post/layer_22_width_65k_l0_medium"
         f"http://127.0.0.1:8080/{REPO_2}/resolve/main/{SAE_2}/params.safetensors?download=true",
         f"huggingface.co/{REPO_2}/tree/main/{SAE_2}/",
         f"hf://{REPO_2}@main/{SAE_2}",
+        f"/data/weights/{REPO_2}/{SAE_2}/params.safetensors",
         "gemma-scope-2-1b-pt-res/layer_22_width_65k_l0_medium",
         "gemma-scope-2-1b-pt-res: layer_22_width_65k_l0_medium",
         "gemma-3-1b/22-gemmascope-2-res-65k",
@@ -296,6 +297,8 @@ def test_an_entry_of_gemma_scope_2_is_found_by_its_columns() -> None:
     }
     for path, columns in paths.items():
         assert catalog_entry(**site, **columns)["path"] == path
+    for model in ("gemma-3-270m", "gemma-3-270m-pt", "google/gemma-3-270m"):
+        assert catalog_entry(model=model, layer=0, kind="mlp")["model"] == "gemma-3-270m"
     # The registry has only the affine one of this layer and width.
     assert catalog_entry(model="gemma-3-27b-it", layer=4, kind="transcoder", width="16k")["affine"]
 
@@ -353,6 +356,10 @@ def test_a_folder_that_is_not_listed_is_described_on_request() -> None:
     assert (found["l0"], found["d_in"]) == (129, 4096)
     with pytest.raises(ValueError, match="no such SAE; near are"):
         catalog_entry(att)
+    skip = "google/gemma-scope-2-270m-pt/transcoder/layer_5_width_16k_l0_small"
+    plain, affine = (catalog_entry(f"{skip}{end}", listed=False) for end in ("", "_affine"))
+    assert (plain["affine"], affine["affine"]) == (False, True)
+    assert affine["bytes"] - plain["bytes"] == 4 * 640 * 640
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,14 @@ Nothing here needs a network or the weights: all follows from names (`catalog_da
 are read from what people write (`spellings`).
 
 The first Gemma Scope's transcoders are known at every L0 for layers 3, 14, 20 and 21; of the other
-layers these are the three sparsest, and others with more active features are on the hub.
+layers these are the three sparsest, and others with more active features are on the hub. Of Gemma
+Scope 2 it has what SAELens 6.54.12 registers, so for gemma-3-27b-pt no attention or MLP SAEs, and
+for it and gemma-3-270m few transcoders or none in the folders of the four chosen layers. What the
+hub has beyond that opens by its path with ``catalog_entry(path, listed=False)``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -117,9 +119,10 @@ def catalog_entry(
         layer: Without a name: the layer.
         kind: Without a name: kind of site.
         width: Name of a width or number of features; the smallest there is if left out.
-        l0: The L0, or for Gemma Scope 2 one of ``"small"``, ``"medium"``, ``"big"``; the nearest
-            to 100 if left out. Of several SAEs that these leave, the first in the catalogue is
-            meant: plain before affine, the folders of the chosen layers before those of all.
+        l0: The L0, or for Gemma Scope 2 one of ``"small"``, ``"medium"`` (which Neuronpedia
+            shows) and ``"big"``; the nearest to 100 if left out. Of several SAEs that these leave,
+            the first in the catalogue is meant: plain before affine, the folders of the chosen
+            layers before those of all.
         affine: Of Gemma Scope 2's transcoders those with or without a linear connection.
         listed: Whether a name of Gemma Scope's must be in the catalogue. False accepts any folder
             of a known layout there. In other people's repositories such folders are always
@@ -212,11 +215,10 @@ def _chosen(
         name = width_name(width) if isinstance(width, int) else width.lower()
         found = _having(found, "width", name)
     if isinstance(l0, str):
-        named = [row for row in found if re.search(rf"_l0_{re.escape(l0)}(_affine)?$", row.path)]
-        if not named:
-            words = {word for word in TARGETS if any(f"_l0_{word}" in row.path for row in found)}
+        words = {word for word in TARGETS if any(f"_l0_{word}" in row.path for row in found)}
+        if l0 not in words:
             raise ValueError(_none_has("l0", l0, words | {row.l0 for row in found}))
-        found = named
+        found = [row for row in found if f"_l0_{l0}" in row.path]
     elif l0 is not None:
         found = _having(found, "l0", l0)
     smallest = min(found, key=lambda row: named_width(row.width) or 0).width
