@@ -615,7 +615,7 @@ def _dl_linear(m: Maker) -> dict[str, Any]:
     }
 
 
-LINEAR = {"vector": "encoder.bias", "matrix": "encoder.weight"}
+LINEAR: dict[str, Any] = {"vector": "encoder.bias", "matrix": "encoder.weight"}
 
 
 def dictionary_learning_auto_encoder(m: Maker) -> Sample:
