@@ -19,6 +19,7 @@ ORDER = (
     "pocket.__init__",  # reading the manifest runs it, so it imports nothing
     "pocket.manifest",
     "doctor",
+    "architectures",
     "sites",
     "tokens",
     "sae",
