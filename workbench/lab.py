@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from workbench.binding import check_width
+from workbench.binding import site_of
 from workbench.doctor import free_bytes
 from workbench.edits import Edit, Steer, When
 from workbench.evaluation import Check, check, mean_norms
@@ -193,11 +193,10 @@ class Lab:
         Raises:
             ValueError: If the model has no such site or it has another width.
         """
-        site = Site(sae.config.layer, check_kind(sae.config.kind)).check(self._model.config)
-        check_width(sae, site, self._model.config)
+        site = site_of(sae, self._model.module)
         if self._suite is None:
             self._suite = Suite(None, model=self._model.name)
-        self._suite.use(sae)
+        self._suite.use(sae, site)
         return sae
 
     def check(self, sae: SAE, *, texts: Sequence[Prompt] | None = None) -> Check:

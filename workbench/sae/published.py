@@ -27,9 +27,6 @@ from workbench.sae.spellings import read as read_name
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 
-NORMED = ("transcoder", "params.safetensors")
-
-
 def is_published(model: str) -> bool:
     """Whether the catalogue has SAEs of a model."""
     return model in set(catalog()["model"])
@@ -67,8 +64,7 @@ class PublishedSuite(Suite):
         return [
             Entry(
                 Path(row["repo"], row["path"]),
-                # Gemma Scope 2's transcoders read with the norm's gain, Gemma Scope's without.
-                "mlp_in" if (row["kind"], _file(row["path"])) == NORMED else row["kind"],
+                row["kind"],
                 row["layer"],
                 cast("int", named_width(row["width"])),
                 float(row["l0"]),
