@@ -10,7 +10,7 @@ All weights are gathered here, once, and not in the passes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -54,16 +54,7 @@ class Probe:
         """A probe for the features `indices`, which may repeat, with its weights on `device`."""
         if sae.k is not None:
             return cls(sae.to(device), tuple(indices))
-        rows = list(indices)
-        few = replace(
-            sae,
-            W_enc=torch.stack([sae.encoder_column(index) for index in rows], 1),
-            b_enc=sae.b_enc[rows],
-            W_dec=torch.stack([sae.direction(index) for index in rows]),
-            threshold=None if sae.threshold is None else sae.threshold[rows],
-            config=replace(sae.config, d_sae=len(rows)),
-        )
-        return cls(few.to(device), None)
+        return cls(sae.select(indices).to(device), None)
 
     def activations(self, x: Tensor) -> Tensor:
         """Activations ``(..., index)`` in float32 of the features at `x` ``(..., d_in)``."""

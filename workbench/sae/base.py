@@ -236,6 +236,24 @@ class SAE:
         """A feature's encoder column `(d_in,)`: what it reads."""
         return self.W_enc[:, self.check_index(index)]
 
+    def select(self, indices: Sequence[int]) -> SAE:
+        """An SAE of some features only, in the order given, with copies of their weights.
+
+        Raises:
+            ValueError: An index is wrong, or it is a TopK, whose features depend on one another.
+        """
+        if self.k is not None:
+            raise ValueError(f"{self.name} is a TopK: whether a feature is active depends on all.")
+        rows = self._checked(indices)
+        return replace(
+            self,
+            W_enc=self.W_enc[:, rows],
+            b_enc=self.b_enc[rows],
+            W_dec=self.W_dec[rows],
+            threshold=None if self.threshold is None else self.threshold[rows],
+            config=replace(self.config, d_sae=len(rows)),
+        )
+
     def check_index(self, index: int) -> int:
         """Return a feature index as a plain integer if this SAE has it.
 

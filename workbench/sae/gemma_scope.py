@@ -17,6 +17,7 @@ residual activations. Those are stored for their size only, and widened once, wh
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import struct
@@ -34,12 +35,15 @@ from workbench.sae.base import SAE, SAEConfig
 
 __all__ = [
     "Entry",
+    "Extent",
     "Member",
     "check_params",
     "entry_of",
+    "find_params",
     "list_saes",
     "load_sae",
     "open_params",
+    "params_config",
     "params_folder",
     "width_name",
     "write_params",
@@ -65,6 +69,7 @@ KINDS = {
 }
 # A zip's local file header: 26 bytes, then the lengths of the name and of the extra field.
 LOCAL_HEADER = 30
+END_RECORD = 22
 # Arrays that we write start on a cache line; an extra field of this identifier pads to it.
 ALIGNMENT = 64
 PADDING_ID = 0xD935
@@ -100,6 +105,28 @@ class Member:
 
     array: np.ndarray
     copied: str = ""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where an array lies in a file.
+
+    Attributes:
+        offset: Byte of the file at which its first value begins.
+        shape: Its shape.
+        dtype: Its dtype, with the byte order of the file.
+        fortran: Whether columns, not rows, are contiguous.
+    """
+
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
 
 def width_name(d_sae: int) -> str:
@@ -193,23 +220,53 @@ def open_params(path: str | Path) -> dict[str, Member]:
     path = Path(path)
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
-            infos = {info.filename: info for info in archive.infolist()}
             members = {
                 name: _read_member(path, file, archive, info)
-                for name, info in _select(path, infos).items()
+                for name, info in _select(path, archive).items()
             }
     except zipfile.BadZipFile as error:
         raise ValueError(
             f"{path} ({path.stat().st_size:,} bytes) is not a whole npz file ({error}): the "
             "download was probably cut short. Delete it and fetch it again."
         ) from error
-    _check_shapes(path, members)
+    _check_shapes(path, {name: member.array.shape for name, member in members.items()})
     for name in ("b_enc", "b_dec", "threshold"):
         _check_finite(path, name, members[name].array)
     lowest = float(members["threshold"].array.min())
     if lowest < 0:
         raise ValueError(f"{path}: threshold reaches {lowest:g}, expected no negative value.")
     return members
+
+
+def find_params(file: BinaryIO, source: str) -> dict[str, Extent]:
+    """Where the five arrays lie in a file, from its directory and headers only.
+
+    Args:
+        file: A seekable binary file, which need not be on this machine.
+        source: What to call it in messages.
+
+    Raises:
+        ValueError: It is not a whole SAE of this format, or it is compressed, so that no array
+            lies in it as it does in memory.
+    """
+    # zipfile takes any OSError at the end of a file for "no zip"; a connection's failure is read
+    # here first, so that it stays what it is.
+    file.seek(-min(END_RECORD, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    file.read(END_RECORD)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            chosen = _select(source, archive)
+            packed = [i.filename for i in chosen.values() if i.compress_type != zipfile.ZIP_STORED]
+            if packed:
+                raise ValueError(
+                    f"{source}: {', '.join(packed)} compressed, so single rows cannot be read; "
+                    "the whole file can."
+                )
+            found = {name: _extent(source, file, info) for name, info in chosen.items()}
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{source} is not a whole npz file ({error}).") from error
+    _check_shapes(source, {name: extent.shape for name, extent in found.items()})
+    return found
 
 
 def check_params(path: str | Path) -> None:
@@ -260,24 +317,8 @@ def load_sae(
         name: torch.from_numpy(member.array).to(device=device, dtype=dtype)
         for name, member in members.items()
     }
-    try:
-        entry = entry_of(path)
-    except ValueError:
-        entry = Entry(path, "", 0, 0, None)
-    d_in, d_sae = tensors["W_enc"].shape
-    if entry.width and entry.width != d_sae and width_name(d_sae) != width_name(entry.width):
-        raise ValueError(f"{path}: W_enc has {d_sae} features, its folder says {entry.width}.")
-    config = SAEConfig(
-        model=model,
-        layer=entry.layer if layer is None else layer,
-        kind=(entry.kind or "res") if kind is None else kind,
-        width=d_sae,
-        l0=entry.l0,
-        source=str(path),
-        d_in=d_in,
-        d_out=tensors["W_dec"].shape[1],
-        d_sae=d_sae,
-    )
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    config = params_config(path, shapes, model=model, layer=layer, kind=kind)
     return SAE(
         W_enc=tensors["W_enc"],
         b_enc=tensors["b_enc"],
@@ -286,6 +327,48 @@ def load_sae(
         threshold=tensors["threshold"],
         activation="jumprelu",
         config=config,
+    )
+
+
+def params_config(
+    path: str | Path,
+    shapes: dict[str, tuple[int, ...]],
+    *,
+    model: str = "",
+    layer: int | None = None,
+    kind: str | None = None,
+    source: str = "",
+) -> SAEConfig:
+    """What an SAE's folders and the shapes of its arrays say about it.
+
+    Args:
+        path: The `params.npz`.
+        shapes: Shapes by name.
+        model: Name of the model it belongs to.
+        layer: Layer; read from the folders if left out.
+        kind: Kind of site; read from the folders if left out.
+        source: Where it is read from; `path` if left out.
+
+    Raises:
+        ValueError: The folders promise another number of features.
+    """
+    try:
+        entry = entry_of(path)
+    except ValueError:
+        entry = Entry(Path(path), "", 0, 0, None)
+    d_in, d_sae = shapes["W_enc"]
+    if entry.width and entry.width != d_sae and width_name(d_sae) != width_name(entry.width):
+        raise ValueError(f"{path}: W_enc has {d_sae} features, its folder says {entry.width}.")
+    return SAEConfig(
+        model=model,
+        layer=entry.layer if layer is None else layer,
+        kind=(entry.kind or "res") if kind is None else kind,
+        width=d_sae,
+        l0=entry.l0,
+        source=source or str(path),
+        d_in=d_in,
+        d_out=shapes["W_dec"][1],
+        d_sae=d_sae,
     )
 
 
@@ -349,8 +432,9 @@ def named_width(token: str) -> int | None:
     return int(found[1]) * {"": 1, "k": 1024, "m": 1024**2}[found[2]] if found else None
 
 
-def _select(path: Path, infos: dict[str, zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+def _select(path: Path | str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     """The five members by name; some published files write `w_enc` for `W_enc`."""
+    infos = {info.filename: info for info in archive.infolist()}
     chosen = {}
     for key in KEYS:
         for spelling in (key, key[0].lower() + key[1:]):
@@ -376,6 +460,19 @@ def _read_member(
             content = stream.read()
         array = _shaped(path, info, content, shape, dtype, fortran=fortran)
         return Member(array, "the archive is compressed")
+    extent = _extent(path, file, info)
+    if extent.fortran or not extent.dtype.isnative:
+        file.seek(extent.offset)
+        content = file.read(extent.nbytes)
+        array = _shaped(path, info, content, extent.shape, extent.dtype, fortran=extent.fortran)
+        return Member(array, "its memory or byte order is not native")
+    # Copy-on-write: torch refuses nothing and warns of nothing, and the file stays as it is.
+    return Member(np.memmap(path, extent.dtype, "c", offset=extent.offset, shape=extent.shape))
+
+
+def _extent(path: Path | str, file: BinaryIO, info: zipfile.ZipInfo) -> Extent:
+    """Where an uncompressed member's values lie, from its two headers."""
+    size = file.seek(0, os.SEEK_END)
     file.seek(info.header_offset)
     header = file.read(LOCAL_HEADER)
     if len(header) < LOCAL_HEADER or header[:4] != b"PK\x03\x04":
@@ -383,23 +480,18 @@ def _read_member(
     begin = info.header_offset + LOCAL_HEADER + sum(struct.unpack("<HH", header[26:30]))
     file.seek(begin)
     shape, fortran, dtype = _npy_header(path, info, file)
-    offset = file.tell()
-    length = int(np.prod(shape)) * dtype.itemsize
-    if offset - begin + length != info.file_size or begin + info.file_size > path.stat().st_size:
+    extent = Extent(file.tell(), shape, dtype, fortran)
+    held = info.file_size - (extent.offset - begin)
+    if extent.nbytes != held or begin + info.file_size > size:
         raise ValueError(
-            f"{path}: {info.filename} says {dtype} {shape} ({length:,} bytes), the archive holds "
-            f"{info.file_size - (offset - begin):,}. Delete the file and fetch it again."
+            f"{path}: {info.filename} says {dtype} {shape} ({extent.nbytes:,} bytes), the archive "
+            f"holds {held:,}. Delete the file and fetch it again."
         )
-    if fortran or not dtype.isnative:
-        file.seek(offset)
-        array = _shaped(path, info, file.read(length), shape, dtype, fortran=fortran)
-        return Member(array, "its memory or byte order is not native")
-    # Copy-on-write: torch refuses nothing and warns of nothing, and the file stays as it is.
-    return Member(np.memmap(path, dtype=dtype, mode="c", offset=offset, shape=shape))
+    return extent
 
 
 def _npy_header(
-    path: Path, info: zipfile.ZipInfo, stream: IO[bytes]
+    path: Path | str, info: zipfile.ZipInfo, stream: IO[bytes]
 ) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, memory order and dtype of a member; never unpickles."""
     try:
@@ -433,8 +525,7 @@ def _shaped(
     return np.array(array, dtype=dtype.newbyteorder("="), order="C")
 
 
-def _check_shapes(path: Path, members: dict[str, Member]) -> None:
-    shapes = {name: member.array.shape for name, member in members.items()}
+def _check_shapes(path: Path | str, shapes: dict[str, tuple[int, ...]]) -> None:
     if len(shapes["W_enc"]) != 2 or len(shapes["W_dec"]) != 2:
         raise ValueError(
             f"{path}: W_enc {shapes['W_enc']} and W_dec {shapes['W_dec']}, expected matrices."
