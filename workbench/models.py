@@ -136,16 +136,66 @@ def load(
     name: str | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    attention: Attention | None = None,
+    device_map: Any = None,
+    quantization: Quantization | None = None,
+    token: str | None = None,
 ) -> Model:
-    """A `Model` from a folder in Hugging Face's layout, or from a hub id."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """A `Model` from a folder, an adapter's folder, or the hub.
 
-    module: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype or torch.float32, attn_implementation="eager"
+    Args:
+        path: A folder in Hugging Face's layout; a folder of a PEFT adapter, which is merged into
+            its base model; a hub id such as ``"google/gemma-2-2b"``, or a name of
+            `workbench.loading.SHORT_NAMES` such as ``"gemma-2-2b"``.
+        name: What to call it, if not by `path`.
+        device: Such as ``"cuda"``; a CUDA GPU if there is one, else the CPU, if left out.
+        dtype: Float32 or bfloat16. If left out, bfloat16 on a GPU and where float32 does not fit.
+        attention: ``"eager"``, ``"sdpa"``, ``"flex_attention"`` or ``"flash_attention_2"``; the
+            safe one for this model if left out.
+        device_map: Of transformers, such as ``"auto"``, instead of `device`: spreads the model.
+        quantization: ``"8bit"`` or ``"4bit"`` for the linear layers.
+        token: Token of the hub for this call, instead of the one of this machine.
+
+    Raises:
+        CannotLoadError: It does not fit, or the hub does not give it.
+        ValueError: For choices that contradict each other or would compute wrongly.
+        ImportError: An optional package is missing.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = find_source(path)
+    if source.adapter is not None:
+        require("peft", f"the adapter {source.adapter}")
+        if quantization is not None:
+            raise ValueError(
+                "an adapter cannot be merged into quantised weights without loss: open it without "
+                "quantization=, or merge it first"
+            )
+    with _token(token):
+        # The config first: it tells whether the rest is worth fetching.
+        config = AutoConfig.from_pretrained(source.folder or _fetched(source, "config.json").parent)
+        chosen = plan(
+            config,
+            name or source.name,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            device_map=device_map,
+            quantization=quantization,
+        )
+        folder = source.folder or _fetched_model(source)
+    module: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, **chosen.options)
+    if source.adapter is not None:
+        module = _merged(module, source.adapter)
+    if "device_map" not in chosen.options:
+        module = module.to(chosen.device)
+    words = next(
+        place
+        for place in (source.adapter, folder)
+        if place is not None and (place is folder or (place / "tokenizer_config.json").is_file())
     )
-    if device is not None:
-        module = module.to(device)
-    return wrap(module, AutoTokenizer.from_pretrained(path), name=name or str(path))
+    tokenizer = AutoTokenizer.from_pretrained(words)
+    return wrap(module, tokenizer, name=name or source.name, notes=chosen.notes)
 
 
 def _text_config(module: Any) -> Any:
