@@ -22,6 +22,8 @@ ORDER = (
     "sites",
     "tokens",
     "sae",
+    "sources",
+    "loading",
     "models",
     "edits",
     "binding",

@@ -8,93 +8,24 @@ its config, so nothing is loaded to find out that it does not fit.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from torch import nn
 
 from workbench.doctor import free_bytes
+from workbench.sources import CannotLoadError, require
 
 Attention = Literal["eager", "sdpa", "flex_attention", "flash_attention_2"]
 Quantization = Literal["8bit", "4bit"]
 
-OWNER = "google"
-SHORT_NAMES = (
-    *(f"gemma-2-{size}{tuned}" for size in ("2b", "9b", "27b") for tuned in ("", "-it")),
-    *("gemma-3-270m", "gemma-3-270m-it"),
-    *(f"gemma-3-{size}-{kind}" for size in ("1b", "4b", "12b", "27b") for kind in ("pt", "it")),
-)
-"""Models that are opened by their name on the hub without its owner."""
 HEADROOM = 1.1
 """What a model takes beside its weights for a prompt of some hundred tokens, as a factor."""
 STORED_BYTES = {"8bit": 1.03, "4bit": 0.57}
 """Bytes of a quantised weight, its share of the scales included."""
-MEANWHILE = "meanwhile wb.open('pocket') needs nothing"
-
-
-class CannotLoadError(ValueError):
-    """A model cannot be opened here; the message says why, and the ways out.
-
-    Attributes:
-        reason: ``"memory"``, or that of `workbench.sae.hub.HubError`.
-    """
-
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(f"{message}; {MEANWHILE}")
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Source:
-    """What a name stands for."""
-
-    name: str
-    """What to call the model; for Google's as the catalogue of SAEs does."""
-    folder: Path | None = None
-    """Where it is on disk."""
-    repo: str | None = None
-    """Where it is on the hub."""
-    adapter: Path | None = None
-    """A PEFT adapter to merge into it."""
-
-
-def find_source(path: str | Path) -> Source:
-    """A folder, an adapter's folder with the model below it, a hub id, or a short name.
-
-    Raises:
-        ValueError: For a name that is none of these; names what is near.
-    """
-    folder = Path(path).expanduser()
-    if (folder / "adapter_config.json").is_file():
-        settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        base = settings.get("base_model_name_or_path")
-        if not base:
-            raise ValueError(f"{folder}/adapter_config.json does not name its base model")
-        below = find_source(base)
-        if below.adapter:
-            raise ValueError(f"{folder} is an adapter of an adapter ({base}): merge that one first")
-        return Source(str(path), below.folder, below.repo, folder)
-    if (folder / "config.json").is_file():
-        return Source(str(path), folder)
-    if folder.is_dir():
-        raise ValueError(f"{folder} holds neither config.json nor adapter_config.json: no model")
-    name = str(path).removeprefix(f"{OWNER}/")
-    if name in SHORT_NAMES:
-        return Source(name, repo=f"{OWNER}/{name}")
-    if isinstance(path, str) and len(parts := path.split("/")) == 2 and all(parts):
-        return Source(path, repo=path)
-    near = get_close_matches(name, ("pocket", "pocket-it", *SHORT_NAMES), n=3, cutoff=0.5)
-    hint = f"near: {', '.join(near)}" if near else f"short names: {', '.join(SHORT_NAMES)}"
-    raise ValueError(
-        f"{str(path)!r} is no folder, no id on the hub such as 'owner/name', and no short name; "
-        f"{hint}"
-    )
 
 
 @dataclass(frozen=True)
@@ -189,9 +120,7 @@ class Size:
             module = AutoModelForCausalLM.from_config(config)
         head = module.get_output_embeddings()
         linear = sum(
-            m.weight.numel()
-            for m in module.modules()
-            if isinstance(m, nn.Linear) and m is not head
+            m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear) and m is not head
         )
         text = config.get_text_config()
         return cls(
@@ -227,7 +156,9 @@ def _attention(size: Size, asked: Attention | None) -> tuple[str, str]:
         ValueError: For another name, or one that would leave a soft cap out.
     """
     if asked is not None and asked not in get_args(Attention):
-        raise ValueError(f"attention must be one of {', '.join(get_args(Attention))}, got {asked!r}")
+        raise ValueError(
+            f"attention must be one of {', '.join(get_args(Attention))}, got {asked!r}"
+        )
     if size.soft_caps and asked == "sdpa":
         raise ValueError(
             f"this model caps its attention scores at {size.soft_caps:g}, which SDPA cannot: use "
@@ -312,9 +243,7 @@ def _check_quantization(
     if getattr(config, "quantization_config", None) is not None:
         raise ValueError("this model is quantised on disk: open it without quantization=")
     if not _quantizes(quantization, place):
-        raise ValueError(
-            f"quantization={quantization!r} needs a CUDA GPU (here: {place})"
-        )
+        raise ValueError(f"quantization={quantization!r} needs a CUDA GPU (here: {place})")
     require("bitsandbytes", f"quantization={quantization!r}")
     require("accelerate", f"quantization={quantization!r}")
 
@@ -331,19 +260,6 @@ def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Any:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
-
-
-def require(package: str, wanted_by: str) -> None:
-    """Refuse to go on without an optional package.
-
-    Raises:
-        ImportError: It is not installed; says how to install it.
-    """
-    if find_spec(package) is None:
-        raise ImportError(
-            f"{wanted_by} needs the package {package}: python -m pip install {package}",
-            name=package,
-        )
 
 
 def _gb(count: float) -> str:

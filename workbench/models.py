@@ -17,6 +17,9 @@ import torch
 from nnsight import TransformersModel
 from torch import nn
 
+from workbench.loading import Attention, Quantization, plan
+from workbench.sources import fetch_config, fetch_model, find_source, require, token_for_now
+
 Busy = Literal["wait", "cancel"]
 
 
@@ -84,6 +87,8 @@ class Model:
     """The transformers model inside, as nnsight runs it."""
     tokenizer: Any
     """Its tokenizer."""
+    notes: tuple[str, ...] = ()
+    """What was chosen when it was loaded, each with its reason."""
     turn: Turn = field(default_factory=Turn, repr=False)
 
     @property
@@ -111,7 +116,7 @@ class Model:
         return (end,) if isinstance(end, int) else tuple(end)
 
 
-def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:
+def wrap(module: nn.Module, tokenizer: Any, *, name: str, notes: tuple[str, ...] = ()) -> Model:
     """A `Model` around a loaded transformers module. The module is put into evaluation mode.
 
     Raises:
@@ -127,7 +132,7 @@ def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:
     if next(module.parameters()).dtype == torch.float16:
         raise ValueError("Gemma 2 overflows in float16: load it in bfloat16 or float32")
     traced = TransformersModel(module.eval(), task="text-generation", tokenizer=tokenizer)
-    return Model(name, traced, module, tokenizer)
+    return Model(name, traced, module, tokenizer, notes)
 
 
 def load(
@@ -171,9 +176,9 @@ def load(
                 "an adapter cannot be merged into quantised weights without loss: open it without "
                 "quantization=, or merge it first"
             )
-    with _token(token):
+    with token_for_now(token):
         # The config first: it tells whether the rest is worth fetching.
-        config = AutoConfig.from_pretrained(source.folder or _fetched(source, "config.json").parent)
+        config = AutoConfig.from_pretrained(fetch_config(source))
         chosen = plan(
             config,
             name or source.name,
@@ -183,19 +188,23 @@ def load(
             device_map=device_map,
             quantization=quantization,
         )
-        folder = source.folder or _fetched_model(source)
+        folder = fetch_model(source)
     module: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, **chosen.options)
     if source.adapter is not None:
         module = _merged(module, source.adapter)
     if "device_map" not in chosen.options:
         module = module.to(chosen.device)
-    words = next(
-        place
-        for place in (source.adapter, folder)
-        if place is not None and (place is folder or (place / "tokenizer_config.json").is_file())
-    )
-    tokenizer = AutoTokenizer.from_pretrained(words)
+    own = source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(source.adapter if own else folder)
     return wrap(module, tokenizer, name=name or source.name, notes=chosen.notes)
+
+
+def _merged(module: nn.Module, adapter: Path) -> nn.Module:
+    """The model with an adapter's change written into its weights."""
+    from peft import PeftModel
+
+    # As a plain transformers module: sites keep their names, and a pass costs nothing more.
+    return PeftModel.from_pretrained(module, str(adapter)).merge_and_unload()  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _text_config(module: Any) -> Any:
