@@ -45,6 +45,7 @@ ORDER = (
     "lab",
     "__init__",
     "pocket",
+    "verify",
     "cli",
     "__main__",
 )
