@@ -17,8 +17,12 @@ from workbench.verify import Band, Place, Reference
 WORDS = ["<bos>", "My", " dog", " is", " sleeping", " on", " the", " couch", "."]
 DOG, IS, PEAK = (20, "res", 12082, 2), (20, "res", 12082, 3), (19, "transcoder", 4607, 5)
 RIGHT = {
-    **{DOG: 87.0, IS: 69.5, PEAK: 32.0},
-    **{("mlp", "fvu"): 0.26, ("mlp", "l0"): 81, ("transcoder", "fvu"): 0.5},
+    DOG: 87.0,
+    IS: 69.5,
+    PEAK: 32.0,
+    ("mlp", "fvu"): 0.26,
+    ("mlp", "l0"): 81,
+    ("transcoder", "fvu"): 0.5,
     ("transcoder", "l0"): 12.8,
 }
 GAIN, RAW = "the norm's gain was included", "the raw residual"

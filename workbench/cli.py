@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process by default.
 
     Returns:
-        The exit status: 0, 1 where `doctor` or `verify` found a problem, 2 for a request that makes no sense.
+        The exit status: 0, 1 where `doctor` or `verify` found a problem, 2 for a request that makes
+        no sense.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for_jupyter: list[str] = []

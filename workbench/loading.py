@@ -26,6 +26,9 @@ HEADROOM = 1.1
 """What a model takes beside its weights for a prompt of some hundred tokens, as a factor."""
 STORED_BYTES = {"8bit": 1.03, "4bit": 0.57}
 """Bytes of a quantised weight, its share of the scales included."""
+QUANTIZERS = {"cuda": "bitsandbytes", "cpu": "optimum.quanto"}
+"""Kind of device -> the package that packs linear layers for it. Of those that transformers takes,
+only quanto has fast kernels for a CPU without compilation: the others are slower than bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +81,12 @@ def plan(
     attention, how = _attention(size, attention)
     options: dict[str, Any] = {"attn_implementation": attention}
     if quantization is not None:
-        _check_quantization(config, quantization, place, device_map)
+        _check_quantization(size, quantization, dtype, place)
     free = None if device_map is not None else free_bytes(place)
     dtype, precision = _dtype(size, name, place, dtype, quantization, free)
     options["dtype"] = dtype
     if quantization is not None:
-        options["quantization_config"] = _quantization_config(quantization, dtype)
+        options["quantization_config"] = _quantization_config(quantization, place, dtype)
     if device_map is not None:
         require("accelerate", f"device_map={device_map!r}")
         options["device_map"] = device_map
@@ -219,9 +222,9 @@ def _ways_out(
     half = size.needed(torch.bfloat16)
     if quantization is None and dtype == torch.float32 and half <= free:
         yield f"dtype=torch.bfloat16 ({_gb(half)})"
-    for kind in get_args(Quantization):
+    for kind in get_args(Quantization) if torch.device(place).type in QUANTIZERS else ():
         needed = size.needed(torch.bfloat16, kind)
-        if needed <= free and needed < size.needed(dtype, quantization) and _quantizes(kind, place):
+        if needed <= free and needed < size.needed(dtype, quantization):
             yield f"quantization={kind!r} ({_gb(needed)})"
     if torch.device(place).type == "cuda":
         yield "device_map='auto', which puts the rest into the machine's memory and is slow"
@@ -230,7 +233,7 @@ def _ways_out(
 
 
 def _check_quantization(
-    config: Any, quantization: Quantization, place: str, device_map: Any
+    size: Size, quantization: Quantization, dtype: torch.dtype | None, place: str
 ) -> None:
     """Refuse what cannot work, before anything is fetched.
 
@@ -240,19 +243,27 @@ def _check_quantization(
     """
     if quantization not in get_args(Quantization):
         raise ValueError(f"quantization must be '8bit' or '4bit', got {quantization!r}")
-    if getattr(config, "quantization_config", None) is not None:
-        raise ValueError("this model is quantised on disk: open it without quantization=")
-    if not _quantizes(quantization, place):
-        raise ValueError(f"quantization={quantization!r} needs a CUDA GPU (here: {place})")
-    require("bitsandbytes", f"quantization={quantization!r}")
-    require("accelerate", f"quantization={quantization!r}")
+    if size.stored:
+        raise ValueError(
+            f"this model is quantised on disk ({size.stored}): open it without quantization="
+        )
+    kind = torch.device(place).type
+    if kind not in QUANTIZERS:
+        raise ValueError(f"quantization={quantization!r} works on a CUDA GPU or a CPU, not {place}")
+    if kind == "cpu" and dtype == torch.float32:
+        raise ValueError(
+            "quantised weights are slower than float32 ones if they compute in float32 on a CPU: "
+            "leave dtype out, or give torch.bfloat16"
+        )
+    for package in (QUANTIZERS[kind], "accelerate"):
+        require(package, f"quantization={quantization!r} on {place}")
 
 
-def _quantizes(quantization: str, place: str) -> bool:
-    return torch.device(place).type == "cuda"
+def _quantization_config(quantization: Quantization, place: str, dtype: torch.dtype) -> Any:
+    if torch.device(place).type == "cpu":
+        from transformers import QuantoConfig
 
-
-def _quantization_config(quantization: Quantization, dtype: torch.dtype) -> Any:
+        return QuantoConfig(weights={"8bit": "int8", "4bit": "int4"}[quantization])
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":

@@ -165,14 +165,17 @@ def token_for_now(token: str | None) -> Iterator[None]:
                 os.environ["HF_TOKEN"] = before
 
 
-def require(package: str, wanted_by: str) -> None:
+def require(module: str, wanted_by: str) -> None:
     """Refuse to go on without an optional package.
 
     Raises:
         ImportError: It is not installed; says how to install it.
     """
-    if find_spec(package) is None:
+    top, _, rest = module.partition(".")
+    if find_spec(top) is None or (rest and find_spec(module) is None):
+        package = module.replace(".", "-")
         raise ImportError(
-            f"{wanted_by} needs the package {package}: python -m pip install {package}",
-            name=package,
+            f"{wanted_by} needs the package {package}, which is not installed: "
+            f"python -m pip install {package}",
+            name=module,
         )
