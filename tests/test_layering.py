@@ -23,6 +23,8 @@ ORDER = (
     "sites",
     "tokens",
     "sae",
+    "sources",
+    "loading",
     "models",
     "edits",
     "binding",
@@ -44,6 +46,7 @@ ORDER = (
     "lab",
     "__init__",
     "pocket",
+    "verify",
     "cli",
     "__main__",
 )

@@ -1,4 +1,4 @@
-"""The console command: `workbench lab`, `workbench doctor`, `workbench --version`.
+"""The console command: `workbench lab`, `workbench doctor`, `workbench verify`, `--version`.
 
 `lab` finds the notebooks (in a checkout they lie beside the package; an installed package carries a
 copy, which is laid into a folder of the user's own first), then becomes JupyterLab in this process,
@@ -24,7 +24,7 @@ __all__ = ["main"]
 
 FIRST_NOTEBOOK = "01_first_look.ipynb"
 COPY_FOLDER = "workbench-notebooks"
-COMMANDS = ("lab", "doctor")
+COMMANDS = ("lab", "doctor", "verify")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -46,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process by default.
 
     Returns:
-        The exit status: 0, 1 where `doctor` found a problem, 2 for a request that makes no sense.
+        The exit status: 0, 1 where `doctor` or `verify` found a problem, 2 for a request that makes
+        no sense.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for_jupyter: list[str] = []
@@ -61,13 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = doctor(gpu=options.gpu)
         print(report)
         return 1 if report.problems else 0
-    if options.command == "lab":
-        try:
-            arguments = lab_arguments(options, for_jupyter)
-        except UsageError as error:
-            parser.error(str(error))
-        start_jupyterlab(arguments)
-        return 0
+    try:
+        if options.command == "verify":
+            return _verify(options)
+        if options.command == "lab":
+            start_jupyterlab(lab_arguments(options, for_jupyter))
+            return 0
+    except UsageError as error:
+        parser.error(str(error))
     parser.print_help()
     return 0
 
@@ -94,7 +96,41 @@ def _build_parser() -> _Parser:
     )
     doctor_parser = commands.add_parser("doctor", help="what is installed, and what to mend")
     doctor_parser.add_argument("--gpu", action="store_true", help="ask torch what it can use")
+    verify_parser = commands.add_parser(
+        "verify", help="published reference values on your own copy of a model"
+    )
+    verify_parser.add_argument("model", nargs="?", default="gemma-2-2b", help="(%(default)s)")
+    verify_parser.add_argument("--folder", help="where your copy is, if not on the hub")
+    verify_parser.add_argument("--device", help="such as cuda; chosen if left out")
+    verify_parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="chosen if left out"
+    )
     return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Print the table; the status is 0 if every value is as published."""
+    # Here and not above: the other commands answer without torch.
+    import torch
+
+    from workbench.verify import REFERENCES, verify
+
+    if options.model not in REFERENCES:
+        known = ", ".join(REFERENCES)
+        raise UsageError(f"no published values for {options.model!r}; there are for: {known}.")
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    print("Three SAEs of 302 MB each are fetched if they are not here yet.", flush=True)
+    found = verify(
+        options.model,
+        opened=lambda: workbench.open(
+            options.folder or options.model,
+            suite=options.model,
+            device=options.device,
+            dtype=dtype,
+        ),
+    )
+    print(found)
+    return 0 if found.ok else 1
 
 
 def _unknown_command(word: str) -> str:
