@@ -121,12 +121,18 @@ class Lab:
         config = self._model.config
         suite = f", {len(self._suite.entries)} SAEs" if self._suite else ", no SAEs"
         size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
-        return f"<Lab {self._model.name}: {size}{suite}>"
+        notes = () if self._model.name in SHIPPED else self.notes
+        return "\n  ".join([f"<Lab {self._model.name}: {size}{suite}>", *notes])
 
     @property
     def model(self) -> TransformersModel:
         """The plain nnsight model, for ``with lab.model.trace(...)``."""
         return self._model.nnsight
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen when the model was opened (device, dtype, attention), each with why."""
+        return self._model.notes
 
     @property
     def engine(self) -> Model:
