@@ -54,7 +54,16 @@ ORDER = (
 
 NNSIGHT = {"tracing", "models"}
 HUB = {"sae.hub"}
-NETWORK = {"huggingface_hub", "requests", "httpx", "aiohttp", "urllib3", "urllib.request", "ftplib"}
+NETWORK = {
+    "huggingface_hub",
+    "requests",
+    "httpx",
+    "httpx2",
+    "aiohttp",
+    "urllib3",
+    "urllib.request",
+    "ftplib",
+}
 HEAVY = {"torch", "transformers", "nnsight"}
 
 

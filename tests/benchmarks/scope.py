@@ -62,17 +62,18 @@ def module(device: str, dtype: torch.dtype) -> Gemma2ForCausalLM:
     return model.eval()
 
 
-def write_suite(folder: Path, size: float) -> Path:
+def write_suite(folder: Path, size: float, *, layers: int = LAYERS) -> Path:
     """One file of true size under the names of all layers; returns that of layer 0.
 
     Args:
         folder: Where to put it.
         size: Root mean square of the activations, so that thresholds let 70 features pass.
+        layers: How many layers.
     """
     random = np.random.default_rng(0)
     paths = [
         folder / f"gemma-scope-2b-pt-res/layer_{i}/width_16k/average_l0_71/params.npz"
-        for i in range(LAYERS)
+        for i in range(layers)
     ]
     for path in paths:
         path.parent.mkdir(parents=True)

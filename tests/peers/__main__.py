@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.benchmarks.scope import D_MODEL, write_suite
 from tests.peers.formats import compare_formats
 from tests.peers.timing import timed
 from workbench.lab import Lab
@@ -133,12 +134,33 @@ def compare_features(python: str, folder: Path, lab: Lab) -> int:
     return differ
 
 
+def compare_true_size(python: str, folder: Path) -> int:
+    """An SAE of Gemma Scope's true size: opening it, and opening it to encode one token."""
+    path = write_suite(folder / "true", 1.0, layers=1)
+    x = torch.randn(1, D_MODEL, generator=torch.Generator().manual_seed(0))
+    np.save(folder / "x.npy", x.numpy())
+    job = [{"name": "16k", "path": str(path), "x": str(folder / "x.npy")}]
+    (folder / "job.json").write_text(json.dumps(job))
+    ask(python, "encode", folder / "job.json", folder / "theirs.npz")
+    theirs = np.load(folder / "theirs.npz")
+    opening, both = timed(lambda: load_sae(path)), timed(lambda: load_sae(path).encode(x))
+    their_opening, their_encoding = theirs["16k ms"]
+    far = float(np.abs(load_sae(path).encode(x).numpy() - theirs["16k"]).max())
+    sys.stdout.write(
+        f"2B 16k ({path.stat().st_size / 1e6:.0f} MB): open {opening:.1f} ms / "
+        f"{their_opening:.0f} ms, open and encode one token {both:.1f} ms / "
+        f"{their_opening + their_encoding:.0f} ms, largest difference {far:.1e}\n"
+    )
+    return far > TOLERANCE
+
+
 def main() -> int:
     """Compare everything with the interpreter named as the only argument."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         differ = compare_registry(sys.argv[1], folder)
         differ += compare_features(sys.argv[1], folder, open_lab())
+        differ += compare_true_size(sys.argv[1], folder)
         differ += compare_formats(sys.argv[1], folder)
     return bool(differ)
 

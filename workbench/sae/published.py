@@ -27,6 +27,7 @@ from workbench.sae.spellings import read as read_name
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 
+
 def is_published(model: str) -> bool:
     """Whether the catalogue has SAEs of a model."""
     return model in set(catalog()["model"])
