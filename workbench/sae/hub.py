@@ -373,7 +373,7 @@ class _Source(_Place):
     def _get(self, start: int, stop: int) -> AbstractContextManager[Any]:
         headers = {**self._headers, "Range": f"bytes={start}-{stop - 1}"}
         timeout, session = constants.HF_HUB_DOWNLOAD_TIMEOUT, get_session()
-        if hasattr(session, "stream"):  # httpx, since huggingface_hub 1.0; requests before
+        if callable(session.stream):  # httpx, since huggingface_hub 1.0; requests before
             return session.stream("GET", self._location, headers=headers, timeout=timeout)
         older: Any = session
         return closing(older.get(self._location, headers=headers, timeout=timeout, stream=True))
