@@ -69,7 +69,6 @@ TRIES = 5
 """Attempts that may fail in a row. Any byte that arrives starts the count again."""
 LONGEST_WAIT = 60
 """Seconds. A server that asks for a longer pause is not waited for: the error says how long."""
-CHUNK = 65536
 WINDOW = 4096
 """Least bytes of one range read: a zip's directory, or an array's two headers, in one request."""
 WINDOWS = 64
@@ -260,7 +259,7 @@ class RangeFile(io.RawIOBase):
         """Move to a byte of the file; costs nothing."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
-            raise ValueError(f"seek to {base + offset}: a file begins at 0")
+            raise OSError(errno.EINVAL, f"seek to {base + offset}: a file begins at 0")
         self._position = base + offset
         return self._position
 
@@ -313,6 +312,8 @@ class _Source(_Place):
 
     def __init__(self, repo: str, path: str, revision: str) -> None:
         super().__init__(repo, path, revision)
+        if constants.HF_HUB_OFFLINE:
+            raise _offline_error(self)
         self.requests = self.received = 0
         self._locate()
 
@@ -410,10 +411,10 @@ class _RefusedError(OSError):
 
 
 def _body(response: Any) -> Iterator[bytes]:
-    """The answer's bytes as they arrive: what waits in a larger buffer is lost by a cut."""
+    """The answer's bytes as they arrive: what waits to fill a larger piece is lost by a cut."""
     if hasattr(response, "iter_bytes"):
         return response.iter_bytes()
-    return response.iter_content(CHUNK)
+    return response.iter_content(8192)
 
 
 def _download(source: _Source, blob: Path, check: Callable[[Path], None] | None) -> None:
@@ -542,6 +543,8 @@ def _snapshots(repo: str, path: str) -> list[Path]:
 
 
 def _entries(place: _Place, *, recursive: bool = False) -> list[RepoFile | RepoFolder]:
+    if constants.HF_HUB_OFFLINE:
+        raise _offline_error(place)
     try:
         return list(
             HfApi(endpoint=constants.ENDPOINT).list_repo_tree(
