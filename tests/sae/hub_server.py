@@ -176,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     where: str
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Quiet: `Hub.asked` is the log."""
 
     def do_HEAD(self) -> None:
@@ -417,10 +417,8 @@ def connect(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def close_connections() -> None:
     """Close the client that huggingface_hub keeps, so that none outlives its server."""
     import huggingface_hub
+    from huggingface_hub import utils
 
-    if hasattr(huggingface_hub, "close_session"):
-        huggingface_hub.close_session()
-    else:
-        from huggingface_hub.utils import reset_sessions  # before 1.0
-
-        reset_sessions()
+    # Another name before 1.0.
+    close = getattr(huggingface_hub, "close_session", None) or utils.reset_sessions  # pyright: ignore[reportAttributeAccessIssue]
+    close()

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, closing
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from time import sleep
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import (
@@ -63,7 +63,7 @@ __all__ = [
 
 # What goes wrong on the way: huggingface_hub stands on requests, httpx or httpx2, whichever its
 # version is, and its own error is a subclass of theirs.
-FAILURES = (OSError, HfHubHTTPError.__mro__[1])
+FAILURES = (OSError, cast(type[Exception], HfHubHTTPError.__mro__[1]))
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 TRIES = 5
 """Attempts that may fail in a row. Any byte that arrives starts the count again."""
