@@ -302,6 +302,16 @@ def test_nobody_answers(hub: Hub, cache: Path, monkeypatch, waits) -> None:
     assert waits == [1, 2, 4, 8]
 
 
+def test_a_cause_that_names_a_signed_address_is_not_shown(
+    hub: Hub, cache: Path, monkeypatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ConnectionError("no answer from storage/params.npz?Signature=signed-1")  # as requests
+
+    monkeypatch.setattr(network._Source, "_get", fail)
+    refused("connection")
+
+
 def test_a_slow_server_is_waited_for(hub: Hub, cache: Path, monkeypatch, waits) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.4)
     hub.fault(PATH, speed=SIZE)  # a second for the whole file, never 0.4 s of silence
