@@ -420,5 +420,6 @@ def close_connections() -> None:
     from huggingface_hub import utils
 
     # Another name before 1.0.
-    close = getattr(huggingface_hub, "close_session", None) or utils.reset_sessions  # pyright: ignore[reportAttributeAccessIssue]
+    close: Any = getattr(huggingface_hub, "close_session", None)
+    close = close or utils.reset_sessions  # pyright: ignore[reportAttributeAccessIssue]
     close()

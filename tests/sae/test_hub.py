@@ -354,6 +354,7 @@ def test_a_server_that_ignores_ranges_starts_again(hub: Hub, cache: Path) -> Non
 def test_a_file_cut_short_in_the_storage(hub: Hub, cache: Path) -> None:
     hub.fault(PATH, keep=SIZE - 100)
     refused("damaged", f"{SIZE:,} bytes by the hub and {SIZE - 100} in its storage")
+    assert len(hub.requests("storage")) == 1, "known from the first answer"
     assert not entries(cache)
     assert partial(cache) == 0
 
@@ -379,6 +380,7 @@ def test_a_file_that_is_no_sae_never_enters_the_cache(hub: Hub, cache: Path, nam
     hub.put(REPO, PATH, content)
     message = refused("damaged", why, f"{hub.url}/{REPO}/blob/main/{PATH}", "was deleted")
     assert ".incomplete" not in message
+    assert "fetch it again" not in message, "that would not help"
     assert cached(REPO, PATH) is None
     assert list(entries(cache)) == [OTHER]
     assert partial(cache) == 0

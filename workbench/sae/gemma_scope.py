@@ -226,8 +226,8 @@ def open_params(path: str | Path) -> dict[str, Member]:
             }
     except zipfile.BadZipFile as error:
         raise ValueError(
-            f"{path} ({path.stat().st_size:,} bytes) is not a whole npz file ({error}): the "
-            "download was probably cut short. Delete it and fetch it again."
+            f"{path} ({path.stat().st_size:,} bytes) is not a whole npz file ({error}): it was cut "
+            "short. Delete it and fetch it again."
         ) from error
     _check_shapes(path, {name: member.array.shape for name, member in members.items()})
     for name in ("b_enc", "b_dec", "threshold"):

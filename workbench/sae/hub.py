@@ -441,6 +441,8 @@ def _download(source: _Source, blob: Path, check: Callable[[Path], None] | None)
     except ValueError as error:
         partial.unlink()
         why = str(error).replace(str(partial), source.address)
+        # What a file on disk may need, this one does not.
+        why = re.sub(r"\s*Delete (it|the file) and fetch it again\.", "", why)
         raise HubError(
             f"{why} The file arrived as the hub has it ({source.size:,} bytes), so it was deleted "
             "and another download will not help: choose another SAE, or tell "
@@ -645,8 +647,9 @@ def _access_error(error: Exception, status: int | None, place: _Place) -> HubErr
 
 def _offline_error(place: _Place) -> HubError:
     command = " ".join(["hf download", place.repo, place.path]).rstrip()
+    missing = f"{place.path} of {place.repo}" if place.path else place.repo
     return HubError(
-        f"HF_HUB_OFFLINE is set and {place.path or place.repo} of {place.repo} is not in the cache "
+        f"HF_HUB_OFFLINE is set and {missing} is not in the cache "
         f"({constants.HF_HUB_CACHE}). Next: `{command}` where there is a network, or start Python "
         "without HF_HUB_OFFLINE",
         reason="offline",

@@ -42,6 +42,8 @@ class RemoteSAE:
     activation = "jumprelu"
     k = None
     apply_b_dec_to_input = False
+    normalize = "none"
+    W_skip = None
 
     def __init__(
         self,
@@ -122,6 +124,9 @@ class RemoteSAE:
     def direction(self, index: int) -> Tensor:
         """A feature's decoder row `(d_out,)`, float32 while it is read from the hub."""
         return self._row("W_dec", index)
+
+    def output_scale(self, x: Tensor) -> None:
+        """None: nothing of Gemma Scope normalises its input."""
 
     def bias_of(self, index: int) -> float:
         """A feature's encoder bias."""
