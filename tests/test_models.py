@@ -22,7 +22,10 @@ from transformers import AutoConfig, Gemma2Config, Gemma2ForCausalLM, LlamaConfi
 from workbench import loading, sources
 from workbench.loading import Size, plan
 from workbench.models import load
+from workbench.sites import Site
 from workbench.sources import SHORT_NAMES, CannotLoadError, find_source
+from workbench.tokens import tokenize
+from workbench.tracing import trace
 
 TOKEN, OTHER_TOKEN = "hf_" + "r" * 34, "hf_" + "s" * 34
 GEMMA = "google/gemma-2-2b"
@@ -177,7 +180,7 @@ def test_float16_is_refused(big: Gemma2Config) -> None:
     ("device", "options", "free", "needed", "ways", "not_ways"),
     [
         ("cpu", {"dtype": torch.float32}, 7, "11.5", ["bfloat16 (5.8", "'8bit' (3.6"], ["device_"]),
-        ("cpu", {}, 4, "5.8", ["quantization='8bit' (3.6 GB)", "'4bit' (2.6"], ["bfloat16 ("]),
+        ("cpu", {}, 4, "5.8", ["quantization='8bit' (3.6 GB)"], ["bfloat16 (", "4bit"]),
         ("cpu", {}, 1, "5.8", ["a smaller model"], ["quantization=", "dtype="]),
         ("cuda", {}, 3, "5.8", ["'4bit' (2.6 GB)", "device_map='auto'"], ["8bit"]),
         ("cuda", {"quantization": "8bit"}, 3, "3.6", ["'4bit' (2.6 GB)"], ["quantization='8bit'"]),
@@ -223,10 +226,8 @@ def test_attention_is_what_keeps_the_soft_cap(big: Gemma2Config) -> None:
     assert "scores are capped at 50" in made.notes[-1]
     with pytest.raises(ValueError, match=r"caps its attention scores at 50, which SDPA cannot"):
         plan(big, "m", attention="sdpa")
-    with pytest.raises(ValueError, match="must be one of eager, sdpa, .* got 'fast'"):
+    with pytest.raises(ValueError, match=r"must be one of eager, sdpa, .* got 'fast'"):
         plan(big, "m", attention="fast")  # pyright: ignore[reportArgumentType]
-    made = plan(big, "m", device_map="cpu", attention="flex_attention")
-    assert made.options["attn_implementation"] == "flex_attention"
 
 
 def test_a_model_without_a_soft_cap_gets_sdpa(tmp_path: Path) -> None:
@@ -251,18 +252,16 @@ def test_a_model_without_a_soft_cap_gets_sdpa(tmp_path: Path) -> None:
     torch.testing.assert_close(logits(model.module), logits(eager.module), atol=1e-3, rtol=1e-3)
 
 
-def test_flex_attention_keeps_the_soft_cap(folder: Path) -> None:
-    with warnings.catch_warnings():
-        # torch says that it is slow where it is not compiled.
-        warnings.simplefilter("ignore")
-        flex = logits(load(folder, device="cpu", attention="flex_attention").module)
-    eager = logits(load(folder, device="cpu").module)
-    module: Any = loud_module()
-    module.config.attn_logit_softcapping = None
-    for layer in module.model.layers:
-        layer.self_attn.attn_logit_softcapping = None
-    assert (logits(module) - eager).abs().max() > 1, "the cap must matter"
-    torch.testing.assert_close(flex, eager, atol=1e-2, rtol=1e-3)
+@pytest.mark.usefixtures("memory")
+@pytest.mark.parametrize("attention", ["flex_attention", "flash_attention_2"])
+def test_attention_that_is_made_for_gpus_is_only_picked_there(
+    big: Gemma2Config, attention: Any
+) -> None:
+    with pytest.raises(ValueError, match=f"'{attention}' is made for CUDA GPUs, and this is cpu"):
+        plan(big, "m", device="cpu", attention=attention)
+    made = plan(big, "m", device="cuda", attention=attention)
+    assert made.options["attn_implementation"] == attention
+    assert made.notes[-1] == f"{attention} attention, as asked"
 
 
 # device_map and quantisation
@@ -281,7 +280,7 @@ def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.Mo
     for options, package in [
         ({"device_map": "auto"}, "accelerate"),
         ({"device": "cuda", "quantization": "8bit"}, "bitsandbytes"),
-        ({"device": "cpu", "quantization": "4bit"}, "optimum-quanto"),
+        ({"device": "cpu", "quantization": "8bit"}, "optimum-quanto"),
     ]:
         with pytest.raises(ImportError, match=f"python -m pip install {package}$"):
             plan(AutoConfig.from_pretrained(folder), "m", **options)
@@ -291,8 +290,12 @@ def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.Mo
     ("options", "message"),
     [
         ({"quantization": "2bit"}, "must be '8bit' or '4bit', got '2bit'"),
-        ({"quantization": "8bit", "device": "mps"}, "works on a CUDA GPU or a CPU, not mps"),
-        ({"quantization": "8bit", "dtype": torch.float32}, "slower than float32 ones"),
+        (
+            {"quantization": "8bit", "device": "mps"},
+            "does not work on mps; there are 8bit on cuda and",
+        ),
+        ({"quantization": "4bit"}, "'4bit' does not work on cpu; there are .*8bit on cpu"),
+        ({"quantization": "8bit", "dtype": torch.float32}, "slower on a CPU than float32 ones"),
     ],
 )
 def test_quantisation_that_cannot_work_is_refused(
@@ -320,10 +323,7 @@ def test_on_a_gpu_bitsandbytes_is_asked_for(
     assert four.bnb_4bit_compute_dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(("bits", "limit"), [("8bit", 0.1), ("4bit", 0.6)])
-def test_on_a_cpu_quantised_weights_compute_almost_the_same(
-    tmp_path: Path, bits: Any, limit: float
-) -> None:
+def test_on_a_cpu_8_bit_weights_compute_almost_the_same(tmp_path: Path) -> None:
     torch.manual_seed(0)
     tokenizer = byte_tokenizer()
     module = Gemma2ForCausalLM(
@@ -343,14 +343,13 @@ def test_on_a_cpu_quantised_weights_compute_almost_the_same(
     tokenizer.save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # quanto's, about torch
-        model = load(tmp_path, device="cpu", quantization=bits)
+        model = load(tmp_path, device="cpu", quantization="8bit")
     plain = logits(module)
     error = float((logits(model.module) - plain).norm() / plain.norm())
-    assert 1e-4 < error < limit
-    assert bits in model.notes[1]
-    # Still what the sites and the analyses read.
-    weight = model.module.model.layers[0].self_attn.o_proj.weight
-    assert weight.float().shape == (128, 128)
+    assert 1e-4 < error < 0.1
+    assert model.notes[1].startswith("8bit linear layers, the rest in bfloat16")
+    run = trace(model, [tokenize(model.tokenizer, "Hi there")], [Site(1, "att"), Site(1, "mlp")])
+    assert all(x.isfinite().all() and x.any() for x in run.activations.values())
 
 
 # Adapters
@@ -364,9 +363,11 @@ def adapter(folder: Path, tmp_path: Path) -> Path:
     torch.manual_seed(1)
     base: Any = loud_module()
     base.config._name_or_path = str(folder)
-    tuned: Any = get_peft_model(
-        base, LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "down_proj"])
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)  # peft's
+        tuned: Any = get_peft_model(
+            base, LoraConfig(r=2, lora_alpha=6, target_modules=["q_proj", "down_proj"])
+        )
     for name, parameter in tuned.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(parameter, 0, 0.3)
@@ -406,7 +407,7 @@ def test_an_adapter_without_peft_says_what_to_install(
     adapter: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "find_spec", lambda _: None)
-    with pytest.raises(ImportError, match="needs the package peft.*python -m pip install peft"):
+    with pytest.raises(ImportError, match=r"needs the package peft.*python -m pip install peft"):
         load(adapter)
 
 

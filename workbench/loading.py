@@ -26,9 +26,14 @@ HEADROOM = 1.1
 """What a model takes beside its weights for a prompt of some hundred tokens, as a factor."""
 STORED_BYTES = {"8bit": 1.03, "4bit": 0.57}
 """Bytes of a quantised weight, its share of the scales included."""
-QUANTIZERS = {"cuda": "bitsandbytes", "cpu": "optimum.quanto"}
-"""Kind of device -> the package that packs linear layers for it. Of those that transformers takes,
-only quanto has fast kernels for a CPU without compilation: the others are slower than bfloat16."""
+QUANTIZERS: dict[tuple[str, str], str] = {
+    ("8bit", "cuda"): "bitsandbytes",
+    ("4bit", "cuda"): "bitsandbytes",
+    ("8bit", "cpu"): "optimum.quanto",
+}
+"""What and kind of device -> the package that packs linear layers so. Of those that transformers
+takes, only quanto has kernels for a CPU that need no compiler and write faster than bfloat16, and
+those in 8 bits only."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def plan(
         )
     size = Size.of(config)
     place, where = _device(device, device_map)
-    attention, how = _attention(size, attention)
+    attention, how = _attention(size, attention, place)
     options: dict[str, Any] = {"attn_implementation": attention}
     if quantization is not None:
         _check_quantization(size, quantization, dtype, place)
@@ -152,11 +157,11 @@ def _device(device: str | None, device_map: Any) -> tuple[str, str]:
     return "cpu", "on the CPU: torch sees no CUDA GPU"
 
 
-def _attention(size: Size, asked: Attention | None) -> tuple[str, str]:
+def _attention(size: Size, asked: Attention | None, place: str) -> tuple[str, str]:
     """The implementation and why.
 
     Raises:
-        ValueError: For another name, or one that would leave a soft cap out.
+        ValueError: For another name, one that would leave a soft cap out, or one that needs a GPU.
     """
     if asked is not None and asked not in get_args(Attention):
         raise ValueError(
@@ -167,6 +172,8 @@ def _attention(size: Size, asked: Attention | None) -> tuple[str, str]:
             f"this model caps its attention scores at {size.soft_caps:g}, which SDPA cannot: use "
             "'eager', or on a GPU 'flex_attention' or 'flash_attention_2'"
         )
+    if asked in ("flex_attention", "flash_attention_2") and torch.device(place).type != "cuda":
+        raise ValueError(f"{asked!r} is made for CUDA GPUs, and this is {place}: use 'eager'")
     if asked is not None:
         return asked, f"{asked} attention, as asked"
     if size.soft_caps:
@@ -193,6 +200,8 @@ def _dtype(
     full = size.needed(torch.float32, quantization)
     dtype = asked or (torch.bfloat16 if on_gpu or quantization else torch.float32)
     reason = "as asked" if asked else "Gemma's own precision, at half the size of float32"
+    if quantization and not on_gpu:
+        reason = "on a CPU quick to write, slow to read a long prompt"
     if not asked and dtype == torch.float32:
         reason = "exact, and the fastest on most CPUs"
         if free is not None and full > free:
@@ -222,11 +231,12 @@ def _ways_out(
     half = size.needed(torch.bfloat16)
     if quantization is None and dtype == torch.float32 and half <= free:
         yield f"dtype=torch.bfloat16 ({_gb(half)})"
-    for kind in get_args(Quantization) if torch.device(place).type in QUANTIZERS else ():
+    on = torch.device(place).type
+    for kind in (kind for kind in get_args(Quantization) if (kind, on) in QUANTIZERS):
         needed = size.needed(torch.bfloat16, kind)
         if needed <= free and needed < size.needed(dtype, quantization):
             yield f"quantization={kind!r} ({_gb(needed)})"
-    if torch.device(place).type == "cuda":
+    if on == "cuda":
         yield "device_map='auto', which puts the rest into the machine's memory and is slow"
     yield "a smaller model"
     yield "closing other notebooks"
@@ -248,14 +258,17 @@ def _check_quantization(
             f"this model is quantised on disk ({size.stored}): open it without quantization="
         )
     kind = torch.device(place).type
-    if kind not in QUANTIZERS:
-        raise ValueError(f"quantization={quantization!r} works on a CUDA GPU or a CPU, not {place}")
+    if (quantization, kind) not in QUANTIZERS:
+        able = " and ".join(f"{word} on {on}" for word, on in QUANTIZERS)
+        raise ValueError(
+            f"quantization={quantization!r} does not work on {place}; there are {able}"
+        )
     if kind == "cpu" and dtype == torch.float32:
         raise ValueError(
-            "quantised weights are slower than float32 ones if they compute in float32 on a CPU: "
-            "leave dtype out, or give torch.bfloat16"
+            "8-bit weights that compute in float32 are slower on a CPU than float32 ones: leave "
+            "dtype out, or give torch.bfloat16"
         )
-    for package in (QUANTIZERS[kind], "accelerate"):
+    for package in (QUANTIZERS[quantization, kind], "accelerate"):
         require(package, f"quantization={quantization!r} on {place}")
 
 
@@ -263,7 +276,7 @@ def _quantization_config(quantization: Quantization, place: str, dtype: torch.dt
     if torch.device(place).type == "cpu":
         from transformers import QuantoConfig
 
-        return QuantoConfig(weights={"8bit": "int8", "4bit": "int4"}[quantization])
+        return QuantoConfig(weights="int8")
     from transformers import BitsAndBytesConfig
 
     if quantization == "8bit":

@@ -7,6 +7,7 @@ queue in front of a model: a second caller waits, or asks the first to stop, as 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -203,8 +204,12 @@ def _merged(module: nn.Module, adapter: Path) -> nn.Module:
     """The model with an adapter's change written into its weights."""
     from peft import PeftModel
 
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 by an older name.
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        tuned: Any = PeftModel.from_pretrained(module, str(adapter))  # pyright: ignore[reportArgumentType]
     # As a plain transformers module: sites keep their names, and a pass costs nothing more.
-    return PeftModel.from_pretrained(module, str(adapter)).merge_and_unload()  # pyright: ignore[reportArgumentType, reportCallIssue]
+    return tuned.merge_and_unload()
 
 
 def _text_config(module: Any) -> Any:
