@@ -36,7 +36,7 @@ def of_kind(kind: str, hook: str = "") -> SAE:
 
 def test_an_input_with_gain_is_the_transcoders_site_where_models_read_it_so(llama, model) -> None:
     assert site_of(of_kind("mlp_in", "blocks.1.mlp.hook_in"), llama) == Site(1, "transcoder")
-    with pytest.raises(ValueError, match="'mlp_in'.*no site of this model"):
+    with pytest.raises(ValueError, match=r"'mlp_in'.*no site of this model"):
         site_of(of_kind("mlp_in"), model.module)
 
 
