@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def moved(sae: SAE, layer: int, kind: str) -> SAE:
 
 @pytest.mark.parametrize("kind", ["res", "mlp", "att"])
 def test_figures_are_those_of_plain_hooks(lab: Lab, kind: str) -> None:
-    site, module = Site(4, kind), lab.engine.module  # pyright: ignore[reportArgumentType]
+    site = Site(4, kind)  # pyright: ignore[reportArgumentType]
+    module: Any = lab.engine.module
     sae = lab.suite.sae_at(site)
     found = lab.check(sae, texts=TEXTS)
     layer = module.model.layers[4]
@@ -72,7 +74,8 @@ def test_figures_are_those_of_plain_hooks(lab: Lab, kind: str) -> None:
             for i, change in enumerate((keep, splice, zero)):
                 losses[i] += pass_with(ids, change)
     x = torch.cat(xs)
-    f = (x @ sae.W_enc + sae.b_enc) * (x @ sae.W_enc + sae.b_enc > sae.threshold)
+    pre = x @ sae.W_enc + sae.b_enc
+    f = pre * (pre > sae.threshold)  # pyright: ignore[reportOperatorIssue]
     error = (f @ sae.W_dec + sae.b_dec - x).square().sum()
     loss, spliced, zeroed = (losses / len(x)).tolist()
     assert found.fit.tokens == len(x)

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def module(device: str, dtype: torch.dtype) -> Gemma2ForCausalLM:
     shape = config.hidden_size, config.num_hidden_layers, config.head_dim
     assert shape == (D_MODEL, LAYERS, 256), shape
     with torch.device("meta"):
-        model = Gemma2ForCausalLM(config)
+        model: Any = Gemma2ForCausalLM(config)
     model = model.to(dtype).to_empty(device=device)
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
     model.model.embed_tokens.embed_scale.fill_(D_MODEL**0.5)
@@ -153,9 +154,10 @@ def features(lab: Lab, one: int) -> Iterator[tuple[str, str, str]]:
 
     def plain() -> list[torch.Tensor]:
         read: list[torch.Tensor] = []
+        module: Any = lab.engine.module
         hooks = [
             layer.register_forward_hook(lambda *args: read.append(args[2]))
-            for layer in lab.engine.module.model.layers
+            for layer in module.model.layers
         ]
         with torch.inference_mode():
             lab.engine.module(input_ids=tokens.tensor().to(lab.engine.device), use_cache=False)

@@ -144,11 +144,12 @@ def _fetched_folder(repo: str, folder: str, layer: int | None) -> Path:
     if not wanted:
         held = ", ".join(path.removeprefix(top) for path in listed[:12])
         raise ValueError(f"{repo}/{folder} holds no SAE of a known format; it holds {held}")
-    for path in wanted:
-        check = _check_weights if path.endswith(".safetensors") else None
-        found = hub.fetch(repo, path, check=check)
+    places = [
+        hub.fetch(repo, path, check=_check_weights if path.endswith(".safetensors") else None)
+        for path in wanted
+    ]
     depth = len(PurePosixPath(wanted[-1].removeprefix(top)).parts)
-    return found.parents[depth - 1]
+    return places[-1].parents[depth - 1]
 
 
 def _belongs(name: str, layer: int | None) -> bool:
