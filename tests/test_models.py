@@ -132,6 +132,13 @@ def test_a_folder_opens_with_the_same_logits(folder: Path) -> None:
     assert [note.split()[0] for note in model.notes[1:]] == ["float32,", "eager"]
 
 
+def test_what_is_asked_for_is_what_is_loaded(folder: Path) -> None:
+    for asked, made in ((None, torch.float32), (torch.bfloat16, torch.bfloat16)):
+        model = load(folder, device="cpu", dtype=asked)
+        assert {p.dtype for p in model.module.parameters()} == {made}
+        assert str(made).removeprefix("torch.") in model.notes[1]
+
+
 def test_parameters_are_counted_without_loading(big: Gemma2Config, folder: Path) -> None:
     size = Size.of(big)
     assert size.parameters == 2_614_341_888
@@ -277,11 +284,12 @@ def test_device_map_is_handed_on(folder: Path) -> None:
 
 def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "find_spec", lambda _: None)
-    for options, package in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"device_map": "auto"}, "accelerate"),
         ({"device": "cuda", "quantization": "8bit"}, "bitsandbytes"),
         ({"device": "cpu", "quantization": "8bit"}, "optimum-quanto"),
-    ]:
+    ]
+    for options, package in cases:
         with pytest.raises(ImportError, match=f"python -m pip install {package}$"):
             plan(AutoConfig.from_pretrained(folder), "m", **options)
 

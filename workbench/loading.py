@@ -83,8 +83,8 @@ def plan(
         )
     size = Size.of(config)
     place, where = _device(device, device_map)
-    attention, how = _attention(size, attention, place)
-    options: dict[str, Any] = {"attn_implementation": attention}
+    chosen, how = _attention(size, attention, place)
+    options: dict[str, Any] = {"attn_implementation": chosen}
     if quantization is not None:
         _check_quantization(size, quantization, dtype, place)
     free = None if device_map is not None else free_bytes(place)

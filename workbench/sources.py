@@ -99,8 +99,6 @@ def fetch_config(source: Source) -> Path:
         return source.folder
     assert source.repo is not None
     with _explained(source.repo):
-        if hub.cached(source.repo, CONFIG) is None:
-            hub.check_access(source.repo)
         return hub.fetch(source.repo, CONFIG).parent
 
 
