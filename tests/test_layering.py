@@ -34,6 +34,7 @@ ORDER = (
     "attribution",
     "compare",
     "evaluation",
+    "verify",
     "training",
     "index",
     "figures",

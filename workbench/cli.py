@@ -1,4 +1,4 @@
-"""The console command: `workbench lab`, `workbench doctor`, `workbench --version`.
+"""The console command: `workbench lab`, `doctor`, `verify` and `--version`.
 
 `lab` finds the notebooks (in a checkout they lie beside the package; an installed package carries a
 copy, which is laid into a folder of the user's own first), then becomes JupyterLab in this process,
@@ -14,17 +14,20 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import quote
 
 import workbench
 from workbench.doctor import doctor
 
+if TYPE_CHECKING:
+    from workbench.verify import Verification
+
 __all__ = ["main"]
 
 FIRST_NOTEBOOK = "01_first_look.ipynb"
 COPY_FOLDER = "workbench-notebooks"
-COMMANDS = ("lab", "doctor")
+COMMANDS = ("lab", "doctor", "verify")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -46,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process by default.
 
     Returns:
-        The exit status: 0, 1 where `doctor` found a problem, 2 for a request that makes no sense.
+        The exit status: 0, 1 where `doctor` or `verify` found something wrong, 2 for a request that
+        cannot be carried out.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for_jupyter: list[str] = []
@@ -61,6 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = doctor(gpu=options.gpu)
         print(report)
         return 1 if report.problems else 0
+    if options.command == "verify":
+        try:
+            verification = verify_model(options)
+        except (ImportError, OSError, ValueError) as error:
+            parser.error(str(error))
+        print(verification)
+        return 0 if verification.ok else 1
     if options.command == "lab":
         try:
             arguments = lab_arguments(options, for_jupyter)
@@ -94,6 +105,19 @@ def _build_parser() -> _Parser:
     )
     doctor_parser = commands.add_parser("doctor", help="what is installed, and what to mend")
     doctor_parser.add_argument("--gpu", action="store_true", help="ask torch what it can use")
+    check = commands.add_parser(
+        "verify", help="does a model with its SAEs read what others have read?"
+    )
+    check.add_argument("model", help="such as gemma-2-2b, or the folder of a copy of it")
+    check.add_argument("--quick", action="store_true", help="a few features on short prompts only")
+    check.add_argument("--as", dest="of", default=None, help="of which model it is a copy")
+    check.add_argument("--device", default=None, help="such as cuda (chosen if left out)")
+    check.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float32"),
+        default=None,
+        help="of the model (chosen if left out)",
+    )
     return parser
 
 
@@ -167,6 +191,27 @@ def notebook_folder(folder: Path | None = None, *, package: Path = PACKAGE) -> P
         if not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
     return target
+
+
+def verify_model(options: argparse.Namespace) -> Verification:
+    """Open the model asked for and repeat the public measurements of it.
+
+    Args:
+        options: what the parser of `workbench verify` gives.
+
+    Raises:
+        ValueError: nothing is known of the model, or it cannot be opened.
+    """
+    # Inside: `workbench doctor` and `--version` must work where torch does not.
+    import torch
+
+    from workbench.verify import find_references, verify
+
+    # Before anything is fetched.
+    of = find_references(options.of or options.model)
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    lab = workbench.open(options.model, suite=options.of, device=options.device, dtype=dtype)
+    return verify(lab, of=of, quick=options.quick)
 
 
 def start_jupyterlab(arguments: Sequence[str]) -> None:
