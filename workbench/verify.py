@@ -15,6 +15,7 @@ bands are ours, and wide. They tell a wrong site, by a factor of 10 and more, an
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -222,7 +223,7 @@ class Row:
         """The likely mistake, for a figure outside of the band."""
         if self.ok:
             return ""
-        if self.measured != self.measured:
+        if math.isnan(self.measured):
             return "not a number: the model overflowed, as Gemma does in float16"
         for mistake in self.reference.mistakes:
             if mistake.low <= self.measured <= mistake.high:
@@ -332,8 +333,9 @@ def _reading(lab: LabLike, reference: Reading) -> float:
     with torch.inference_mode():
         x = run.activations[reference.site].to(sae.W_enc.device)
         values = sae.encode(x)[..., reference.feature].float()
+    if not x.isfinite().all():
+        return math.nan  # a JumpReLU makes a 0 of it
     if reference.token is None:
-        # The maximum of a tensor with a NaN is NaN, which is what should be seen.
         return float(values[1:].max())
     places = [i for i, text in enumerate(run.tokens.strings) if text == reference.token]
     if len(places) != 1:
@@ -345,6 +347,8 @@ def _reading(lab: LabLike, reference: Reading) -> float:
 
 
 def _figure(lab: LabLike, reference: Figure, text: dict[Site, Tensor]) -> float:
+    if not all(x.isfinite().all() for x in text.values()):
+        return math.nan
     return getattr(fit(_sae(lab, reference), reference.site, text), reference.name)
 
 
