@@ -180,7 +180,8 @@ class Planted(Suite):
                 (seen[DOG].normal[2], 32.0),
                 (seen[DOG].gain[2], 41.0),
                 (seen[BARK].normal[2], 66.5),
-                *((x, -1.0) for x in seen[CAT].normal[1:]),
+                # Loud at <bos>, which must not count.
+                *zip(seen[CAT].normal, [500.0] + [-1.0] * 8, strict=True),
             ]
         )
         self.saes = {Site(20): res, Site(4, "mlp"): mlp, Site(19, "transcoder"): transcoder}
