@@ -14,7 +14,7 @@ from workbench.sae import SAE, SAEConfig
 from workbench.sites import Site
 
 # Run by other interpreters, with packages that are no dependencies.
-collect_ignore = ["peers/sae_lens_side.py"]
+collect_ignore = ["peers/sae_lens_side.py", "peers/formats_side.py"]
 
 D_MODEL, HEADS, HEAD_DIM, LAYERS, WINDOW, D_SAE = 24, 4, 8, 3, 6, 40
 

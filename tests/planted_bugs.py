@@ -34,9 +34,9 @@ class Bug:
 BUGS = (
     Bug(
         "wrong site: mlp before its norm",
-        "sites.py",
-        '"model.layers.{layer}.post_feedforward_layernorm"',
-        '"model.layers.{layer}.mlp"',
+        "architectures.py",
+        'mlp="post_feedforward_layernorm"',
+        'mlp="mlp"',
     ),
     Bug(
         "wrong site: transcoder input not normalised",

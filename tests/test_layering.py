@@ -19,9 +19,12 @@ ORDER = (
     "pocket.__init__",  # reading the manifest runs it, so it imports nothing
     "pocket.manifest",
     "doctor",
+    "architectures",
     "sites",
     "tokens",
     "sae",
+    "sources",
+    "loading",
     "models",
     "edits",
     "binding",
@@ -34,7 +37,6 @@ ORDER = (
     "attribution",
     "compare",
     "evaluation",
-    "verify",
     "training",
     "index",
     "figures",
@@ -44,6 +46,7 @@ ORDER = (
     "lab",
     "__init__",
     "pocket",
+    "verify",
     "cli",
     "__main__",
 )

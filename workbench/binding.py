@@ -17,9 +17,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from workbench.architectures import architecture_of
 from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Scope, Steer, When, edit_list
 from workbench.sae import SAE
-from workbench.sites import Site
+from workbench.sites import KINDS, Site, check_kind
 
 CPU = torch.device("cpu")
 
@@ -322,6 +323,39 @@ def _checked(source: FeatureSource | None, site: Site, index: int) -> SAE:
     sae = _source(source).sae_at(site)
     sae.check_index(index)
     return sae
+
+
+def site_of(sae: SAE, module: Any) -> Site:
+    """The site of a model that an SAE says it reads.
+
+    What ``transcoder`` means depends on the model: Gemma Scope's read the MLP's input without the
+    norm's gain, all others with it (``mlp_in`` in `workbench.sae.formats.places`).
+
+    Args:
+        sae: The SAE.
+        module: The transformers model.
+
+    Raises:
+        ValueError: If the model has no such site.
+    """
+    kind = sae.config.kind
+    with_gain = architecture_of(module).transcoder_reads != "normalised input"
+    if kind == "mlp_in" and with_gain:
+        kind = "transcoder"
+    elif kind == "transcoder" and with_gain and sae.config.hook.endswith("hook_normalized"):
+        raise ValueError(
+            f"{sae.name} reads the MLP's input without its norm's gain ({sae.config.hook}), which "
+            "is a site of Gemma 2 only"
+        )
+    if kind not in KINDS:
+        raise ValueError(
+            f"{sae.name} reads {kind!r} ({sae.config.hook or 'no hook named'}), which is no site "
+            f"of this model here; the kinds are {', '.join(map(repr, KINDS))}"
+        )
+    config = module.config.get_text_config()
+    site = Site(sae.config.layer, check_kind(kind)).check(config)
+    check_width(sae, site, config)
+    return site
 
 
 def check_width(sae: SAE, site: Site, config: Any) -> None:

@@ -1,4 +1,4 @@
-"""The console command: `workbench lab`, `doctor`, `verify` and `--version`.
+"""The console command: `workbench lab`, `workbench doctor`, `workbench verify`, `--version`.
 
 `lab` finds the notebooks (in a checkout they lie beside the package; an installed package carries a
 copy, which is laid into a folder of the user's own first), then becomes JupyterLab in this process,
@@ -14,14 +14,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 from urllib.parse import quote
 
 import workbench
 from workbench.doctor import doctor
-
-if TYPE_CHECKING:
-    from workbench.verify import Verification
 
 __all__ = ["main"]
 
@@ -49,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; those of this process by default.
 
     Returns:
-        The exit status: 0, 1 where `doctor` or `verify` found something wrong, 2 for a request that
-        cannot be carried out.
+        The exit status: 0, 1 where `doctor` or `verify` found a problem, 2 for a request that makes
+        no sense.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     for_jupyter: list[str] = []
@@ -65,20 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         report = doctor(gpu=options.gpu)
         print(report)
         return 1 if report.problems else 0
-    if options.command == "verify":
-        try:
-            verification = verify_model(options)
-        except (ImportError, OSError, ValueError) as error:
-            parser.error(str(error))
-        print(verification)
-        return 0 if verification.ok else 1
-    if options.command == "lab":
-        try:
-            arguments = lab_arguments(options, for_jupyter)
-        except UsageError as error:
-            parser.error(str(error))
-        start_jupyterlab(arguments)
-        return 0
+    try:
+        if options.command == "verify":
+            return _verify(options)
+        if options.command == "lab":
+            start_jupyterlab(lab_arguments(options, for_jupyter))
+            return 0
+    except UsageError as error:
+        parser.error(str(error))
     parser.print_help()
     return 0
 
@@ -105,20 +96,44 @@ def _build_parser() -> _Parser:
     )
     doctor_parser = commands.add_parser("doctor", help="what is installed, and what to mend")
     doctor_parser.add_argument("--gpu", action="store_true", help="ask torch what it can use")
-    check = commands.add_parser(
-        "verify", help="does a model with its SAEs read what others have read?"
+    verify_parser = commands.add_parser(
+        "verify", help="published reference values on your own copy of a model"
     )
-    check.add_argument("model", help="such as gemma-2-2b, or the folder of a copy of it")
-    check.add_argument("--quick", action="store_true", help="a few features on short prompts only")
-    check.add_argument("--as", dest="of", default=None, help="of which model it is a copy")
-    check.add_argument("--device", default=None, help="such as cuda (chosen if left out)")
-    check.add_argument(
-        "--dtype",
-        choices=("bfloat16", "float32"),
-        default=None,
-        help="of the model (chosen if left out)",
+    verify_parser.add_argument("model", nargs="?", default="gemma-2-2b", help="(%(default)s)")
+    verify_parser.add_argument("--folder", help="where your copy is, if not on the hub")
+    verify_parser.add_argument("--quick", action="store_true", help="short prompts only, no text")
+    verify_parser.add_argument("--device", help="such as cuda; chosen if left out")
+    verify_parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="chosen if left out"
     )
     return parser
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """Print the table; the status is 0 if every value is as published."""
+    # Here and not above: the other commands answer without torch.
+    import torch
+
+    from workbench.verify import REFERENCES, verify
+
+    if options.model not in REFERENCES:
+        known = ", ".join(REFERENCES)
+        raise UsageError(f"no published values for {options.model!r}; there are for: {known}.")
+    dtype = getattr(torch, options.dtype) if options.dtype else None
+    places = {one.place for one in REFERENCES[options.model] if not options.quick or one.feature}
+    print(f"{len(places)} SAEs are fetched if they are not here yet.", flush=True)
+    found = verify(
+        options.model,
+        opened=lambda: workbench.open(
+            options.folder or options.model,
+            suite=options.model,
+            device=options.device,
+            dtype=dtype,
+        ),
+        quick=options.quick,
+    )
+    print(found)
+    return 0 if found.ok else 1
 
 
 def _unknown_command(word: str) -> str:
@@ -191,27 +206,6 @@ def notebook_folder(folder: Path | None = None, *, package: Path = PACKAGE) -> P
         if not (target / path.name).exists():
             shutil.copyfile(path, target / path.name)
     return target
-
-
-def verify_model(options: argparse.Namespace) -> Verification:
-    """Open the model asked for and repeat the public measurements of it.
-
-    Args:
-        options: what the parser of `workbench verify` gives.
-
-    Raises:
-        ValueError: nothing is known of the model, or it cannot be opened.
-    """
-    # Inside: `workbench doctor` and `--version` must work where torch does not.
-    import torch
-
-    from workbench.verify import find_references, verify
-
-    # Before anything is fetched.
-    of = find_references(options.of or options.model)
-    dtype = getattr(torch, options.dtype) if options.dtype else None
-    lab = workbench.open(options.model, suite=options.of, device=options.device, dtype=dtype)
-    return verify(lab, of=of, quick=options.quick)
 
 
 def start_jupyterlab(arguments: Sequence[str]) -> None:

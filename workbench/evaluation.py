@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.binding import site_of
 from workbench.edits import Patch
 from workbench.models import Model
 from workbench.sae import SAE
@@ -110,8 +111,7 @@ def check(model: Model, sae: SAE, texts: Sequence[Tokens]) -> Check:
             better; names the site that fits best.
         ValueError: If there is no token to score, or the widths differ.
     """
-    kind = sae.config.kind
-    site = Site(sae.config.layer, kind).check(model.config)  # pyright: ignore[reportArgumentType]
+    site = site_of(sae, model.module)
     if sum(len(text) - 1 for text in texts) < 2:
         raise ValueError("the text has fewer than two tokens after <bos>: give a longer one")
     read = _read(model, {site, site.writes_at}, texts)

@@ -2,8 +2,8 @@
 
 Two features of different SAEs are kin when they write the same direction into the residual stream.
 ``res``, ``mlp`` and transcoder decoders write there already. An ``att`` decoder row lives in the
-space of the head outputs, so it is first carried through ``W_O`` and the gain of the norm after
-attention, which is what the layer adds to the stream (up to the norm's division, a positive factor
+space of the head outputs, so it is first carried through ``W_O`` and, where a norm follows (Gemma),
+its gain, which is what the layer adds to the stream (up to the norm's division, a positive factor
 that a cosine does not see). Matching features across layers by the cosine of their decoders follows
 Laptev et al. 2025 ("Analyze feature flow to enhance interpretation and steering", arXiv
 2502.03032).
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor, nn
 
+from workbench.architectures import architecture_of
 from workbench.sae import SAE
 from workbench.sae.suite import Suite
 from workbench.sites import Site
@@ -39,16 +39,13 @@ def written_directions(module: Any, site: Site, sae: SAE) -> Tensor:
     """What each feature writes into the residual stream ``(d_sae, d_model)``, of unit norm.
 
     Args:
-        module: A `Gemma2ForCausalLM`.
+        module: A transformers model of an architecture that `workbench.architectures` knows.
         site: Where the SAE reads.
         sae: The SAE.
     """
     directions = sae.W_dec.float()
     if site.kind == "att":
-        layer = module.model.layers[site.layer]
-        with torch.inference_mode():
-            gain = 1.0 + layer.post_attention_layernorm.weight.float()
-            directions = (directions @ layer.self_attn.o_proj.weight.float().T) * gain
+        directions = architecture_of(module).into_stream(module, site.layer, directions)
     return nn.functional.normalize(directions, dim=-1)
 
 

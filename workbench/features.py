@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.architectures import architecture_of
 from workbench.sae import SAE
 from workbench.sites import Site
 from workbench.tokens import Tokens
@@ -136,15 +137,15 @@ class Features:
 def logit_effects(module: Any, direction: Tensor) -> Tensor:
     """What a residual direction adds to each logit ``(vocabulary,)``, up to a positive factor.
 
-    The direct path only: through the gain of the final norm and the unembedding. The norm's
-    division and the soft cap depend on the rest of the stream and keep the order of the tokens, so
-    they are left out.
+    The direct path only: through the linear part of the final norm (its gain, and the centring of
+    a layer norm) and the unembedding. The norm's division and the soft cap depend on the rest of
+    the stream and keep the order of the tokens, so they are left out.
 
     Args:
-        module: A `Gemma2ForCausalLM`.
+        module: A transformers model of an architecture that `workbench.architectures` knows.
         direction: ``(d_model,)``.
+
+    Raises:
+        ValueError: If the architecture is unknown.
     """
-    norm, head = module.model.norm, module.lm_head
-    with torch.inference_mode():
-        gain = 1.0 + norm.weight.float()
-        return head.weight.float() @ (direction.to(gain.device).float() * gain)
+    return architecture_of(module).into_logits(module, direction)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from workbench.binding import check_width
+from workbench.binding import site_of
 from workbench.doctor import free_bytes
 from workbench.edits import Edit, Steer, When
 from workbench.evaluation import Check, check, mean_norms
@@ -121,12 +121,18 @@ class Lab:
         config = self._model.config
         suite = f", {len(self._suite.entries)} SAEs" if self._suite else ", no SAEs"
         size = f"{config.num_hidden_layers} layers of {config.hidden_size}"
-        return f"<Lab {self._model.name}: {size}{suite}>"
+        notes = () if self._model.name in SHIPPED else self.notes
+        return "\n  ".join([f"<Lab {self._model.name}: {size}{suite}>", *notes])
 
     @property
     def model(self) -> TransformersModel:
         """The plain nnsight model, for ``with lab.model.trace(...)``."""
         return self._model.nnsight
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was chosen when the model was opened (device, dtype, attention), each with why."""
+        return self._model.notes
 
     @property
     def engine(self) -> Model:
@@ -193,11 +199,10 @@ class Lab:
         Raises:
             ValueError: If the model has no such site or it has another width.
         """
-        site = Site(sae.config.layer, check_kind(sae.config.kind)).check(self._model.config)
-        check_width(sae, site, self._model.config)
+        site = site_of(sae, self._model.module)
         if self._suite is None:
             self._suite = Suite(None, model=self._model.name)
-        self._suite.use(sae)
+        self._suite.use(sae, site)
         return sae
 
     def check(self, sae: SAE, *, texts: Sequence[Prompt] | None = None) -> Check:

@@ -17,6 +17,9 @@ import torch
 from nnsight import TransformersModel
 from torch import nn
 
+from workbench.loading import Attention, Quantization, plan
+from workbench.sources import fetch_config, fetch_model, find_source, require, token_for_now
+
 Busy = Literal["wait", "cancel"]
 
 
@@ -84,6 +87,8 @@ class Model:
     """The transformers model inside, as nnsight runs it."""
     tokenizer: Any
     """Its tokenizer."""
+    notes: tuple[str, ...] = ()
+    """What was chosen when it was loaded, each with its reason."""
     turn: Turn = field(default_factory=Turn, repr=False)
 
     @property
@@ -111,7 +116,7 @@ class Model:
         return (end,) if isinstance(end, int) else tuple(end)
 
 
-def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:
+def wrap(module: nn.Module, tokenizer: Any, *, name: str, notes: tuple[str, ...] = ()) -> Model:
     """A `Model` around a loaded transformers module. The module is put into evaluation mode.
 
     Raises:
@@ -127,7 +132,7 @@ def wrap(module: nn.Module, tokenizer: Any, *, name: str) -> Model:
     if next(module.parameters()).dtype == torch.float16:
         raise ValueError("Gemma 2 overflows in float16: load it in bfloat16 or float32")
     traced = TransformersModel(module.eval(), task="text-generation", tokenizer=tokenizer)
-    return Model(name, traced, module, tokenizer)
+    return Model(name, traced, module, tokenizer, notes)
 
 
 def load(
@@ -136,16 +141,70 @@ def load(
     name: str | None = None,
     device: str | None = None,
     dtype: torch.dtype | None = None,
+    attention: Attention | None = None,
+    device_map: Any = None,
+    quantization: Quantization | None = None,
+    token: str | None = None,
 ) -> Model:
-    """A `Model` from a folder in Hugging Face's layout, or from a hub id."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    """A `Model` from a folder, an adapter's folder, or the hub.
 
-    module: Any = AutoModelForCausalLM.from_pretrained(
-        path, dtype=dtype or torch.float32, attn_implementation="eager"
-    )
-    if device is not None:
-        module = module.to(device)
-    return wrap(module, AutoTokenizer.from_pretrained(path), name=name or str(path))
+    Args:
+        path: A folder in Hugging Face's layout; a folder of a PEFT adapter, which is merged into
+            its base model; a hub id such as ``"google/gemma-2-2b"``, or a name of
+            `workbench.loading.SHORT_NAMES` such as ``"gemma-2-2b"``.
+        name: What to call it, if not by `path`.
+        device: Such as ``"cuda"``; a CUDA GPU if there is one, else the CPU, if left out.
+        dtype: Float32 or bfloat16. If left out, bfloat16 on a GPU and where float32 does not fit.
+        attention: ``"eager"``, ``"sdpa"``, ``"flex_attention"`` or ``"flash_attention_2"``; the
+            safe one for this model if left out.
+        device_map: Of transformers, such as ``"auto"``, instead of `device`: spreads the model.
+        quantization: ``"8bit"`` or ``"4bit"`` for the linear layers.
+        token: Token of the hub for this call, instead of the one of this machine.
+
+    Raises:
+        CannotLoadError: It does not fit, or the hub does not give it.
+        ValueError: For choices that contradict each other or would compute wrongly.
+        ImportError: An optional package is missing.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = find_source(path)
+    if source.adapter is not None:
+        require("peft", f"the adapter {source.adapter}")
+        if quantization is not None:
+            raise ValueError(
+                "an adapter cannot be merged into quantised weights without loss: open it without "
+                "quantization=, or merge it first"
+            )
+    with token_for_now(token):
+        # The config first: it tells whether the rest is worth fetching.
+        config = AutoConfig.from_pretrained(fetch_config(source))
+        chosen = plan(
+            config,
+            name or source.name,
+            device=device,
+            dtype=dtype,
+            attention=attention,
+            device_map=device_map,
+            quantization=quantization,
+        )
+        folder = fetch_model(source)
+    module: Any = AutoModelForCausalLM.from_pretrained(folder, config=config, **chosen.options)
+    if source.adapter is not None:
+        module = _merged(module, source.adapter)
+    if "device_map" not in chosen.options:
+        module = module.to(chosen.device)
+    own = source.adapter is not None and (source.adapter / "tokenizer_config.json").is_file()
+    tokenizer = AutoTokenizer.from_pretrained(source.adapter if own else folder)
+    return wrap(module, tokenizer, name=name or source.name, notes=chosen.notes)
+
+
+def _merged(module: nn.Module, adapter: Path) -> nn.Module:
+    """The model with an adapter's change written into its weights."""
+    from peft import PeftModel
+
+    # As a plain transformers module: sites keep their names, and a pass costs nothing more.
+    return PeftModel.from_pretrained(module, str(adapter)).merge_and_unload()  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _text_config(module: Any) -> Any:

@@ -1,7 +1,6 @@
 """Sites: where an activation is, and how to read and write it inside a trace.
 
-This is the one module that knows Gemma 2's module names and the shapes in which transformers hands
-tensors around. Each layer of Gemma 2 runs
+A layer of Gemma 2 runs
 
     x -> input_layernorm -> self_attn -> post_attention_layernorm -> + x
       -> pre_feedforward_layernorm -> mlp -> post_feedforward_layernorm -> + -> output
@@ -20,7 +19,10 @@ kind            activation                                                      
 ==============  ===============================================================  ================
 
 The table is in execution order (``embed`` comes first of all), which is the order in which nnsight
-insists on being asked.
+insists on being asked. Other decoders have the same five kinds under other names: the rows of
+`workbench.architectures`. There ``transcoder`` is what the MLP reads, its norm's gain included, and
+``mlp`` what the MLP adds to the stream. This module knows in which shapes transformers hands
+tensors around.
 """
 
 from __future__ import annotations
@@ -34,17 +36,12 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from workbench.architectures import GEMMA2, architecture_of, resolve
+
 Kind = Literal["embed", "att", "transcoder", "mlp", "res"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """Every kind of site, in execution order within a layer."""
 
-_MODULE = {
-    "embed": "model.embed_tokens",
-    "att": "model.layers.{layer}.self_attn.o_proj",
-    "transcoder": "model.layers.{layer}.pre_feedforward_layernorm",
-    "mlp": "model.layers.{layer}.post_feedforward_layernorm",
-    "res": "model.layers.{layer}",
-}
 _HOOK_NAME = {
     "embed": "hook_embed",
     "att": "blocks.{layer}.attn.hook_z",
@@ -52,6 +49,7 @@ _HOOK_NAME = {
     "mlp": "blocks.{layer}.hook_mlp_out",
     "res": "blocks.{layer}.hook_resid_post",
 }
+_AFTER_GAIN = ("input", "output")
 
 
 def check_kind(kind: str) -> Kind:
@@ -110,10 +108,28 @@ class Site:
         """TransformerLens' name of the same activation (there ``hook_z`` keeps the heads apart)."""
         return _HOOK_NAME[self.kind].format(layer=self.layer)
 
+    def hook_name_in(self, model: Any) -> str:
+        """`hook_name` for the architecture of `model`.
+
+        A transcoder's input with its norm's gain is TransformerLens 3's ``mlp.hook_in``; earlier
+        ones have no name for it.
+        """
+        if self.kind == "transcoder" and architecture_of(model).transcoder_reads in _AFTER_GAIN:
+            return f"blocks.{self.layer}.mlp.hook_in"
+        return self.hook_name
+
     @property
     def module_path(self) -> str:
         """The module of `Gemma2ForCausalLM` at whose input or output the activation is."""
-        return _MODULE[self.kind].format(layer=self.layer)
+        return GEMMA2.module_path(self.kind, self.layer)
+
+    def module_path_in(self, model: Any) -> str:
+        """`module_path` for the architecture of `model`, a transformers model or nnsight's.
+
+        Raises:
+            ValueError: If the architecture is unknown.
+        """
+        return architecture_of(model).module_path(self.kind, self.layer)
 
     @property
     def writes_at(self) -> Site:
@@ -126,9 +142,11 @@ class Site:
 
     def width(self, config: Any) -> int:
         """Length of the activation, d_in, for a model with this `config`."""
-        if self.kind == "att":
-            return config.num_attention_heads * config.head_dim
-        return config.hidden_size
+        if self.kind != "att":
+            return config.hidden_size
+        # Not every config has head_dim, and some have None there: then the heads share d_model.
+        head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        return config.num_attention_heads * head
 
     def check(self, config: Any) -> Site:
         """The site itself when the model has it.
@@ -145,12 +163,18 @@ class Site:
         return self
 
     def read(self, model: Any) -> Tensor:
-        """The activation ``(batch, pos, d_in)`` at this point of a trace over `model`."""
-        module = _resolve(model, self.module_path)
+        """The activation ``(batch, pos, d_in)`` at this point of a trace over `model`.
+
+        Raises:
+            ValueError: If the architecture of the model is unknown.
+        """
+        row = architecture_of(model)
+        module = resolve(model, row.module_path(self.kind, self.layer))
         if self.kind == "att":
             return module.input
-        if self.kind == "transcoder":
-            return rms_normalised(module.input, module.eps)
+        if self.kind == "transcoder" and row.transcoder_reads != "output":
+            x = module.input
+            return x if row.transcoder_reads == "input" else rms_normalised(x, module.eps)
         value = tensor_of(module.output)
         # In float32, so that a division in bfloat16 and the multiplication back change nothing.
         return value.float() / _embedding_scale(module) if self.kind == "embed" else value
@@ -159,13 +183,14 @@ class Site:
         """Replace the activation by `value` ``(batch, pos, d_in)``, inside a trace.
 
         Raises:
-            ValueError: At a transcoder's input, which cannot be written: see `writes_at`.
+            ValueError: At a transcoder's input, which cannot be written: see `writes_at`. If the
+                architecture of the model is unknown.
         """
-        module = _resolve(model, self.module_path)
+        if self.kind == "transcoder":
+            raise ValueError(f"{self} can only be read; a transcoder writes at {self.writes_at}")
+        module = resolve(model, self.module_path_in(model))
         if self.kind == "att":
             module.input = value
-        elif self.kind == "transcoder":
-            raise ValueError(f"{self} can only be read; a transcoder writes at {self.writes_at}")
         elif self.kind == "embed":
             module.output = (value * _embedding_scale(module)).to(module.output.dtype)
         else:
@@ -191,9 +216,3 @@ def rms_normalised(x: Tensor, eps: float) -> Tensor:
 def _embedding_scale(module: Any) -> float:
     # transformers 5 scales inside the embedding module, 4.x after it.
     return float(getattr(module, "scalar_embed_scale", 1.0))
-
-
-def _resolve(model: Any, path: str) -> Any:
-    for name in path.split("."):
-        model = model[int(name)] if name.isdigit() else getattr(model, name)
-    return model

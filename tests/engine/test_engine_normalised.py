@@ -36,6 +36,10 @@ def statistics(normalize: str, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x / scale, torch.zeros_like(scale), scale
 
 
+def close(got: Tensor, wanted: Tensor) -> None:
+    torch.testing.assert_close(got, wanted, atol=TOLERANCE["atol"], rtol=TOLERANCE["rtol"])
+
+
 def feature(sae: SAE, x: Tensor, index: int) -> Tensor:
     """Activation ``(pos, 1)`` of a feature."""
     z = statistics(sae.normalize, x)[0]
@@ -66,8 +70,8 @@ def check(model: Model, sae: SAE, edit: Edit, rules: list[Rule]) -> None:
         edits=[edit],
         source=RandomSuite({Site(*PLACE): sae}),  # pyright: ignore[reportArgumentType]
     )
-    torch.testing.assert_close(run.activations[Site(1)][0], leaving, **TOLERANCE)
-    torch.testing.assert_close(run.logits[0], wanted, **TOLERANCE)
+    close(run.activations[Site(1)][0], leaving)
+    close(run.logits[0], wanted)
 
 
 @pytest.fixture(params=["layer_norm", "constant_norm"])
@@ -94,7 +98,7 @@ def test_ablation_takes_out_the_features_share_of_the_reconstruction(model: Mode
     assert (scale(sae, before) - 1).abs().min() > 0.1, "with a scale near 1 nothing shows"
     # <bos> is never edited.
     share[0] = 0
-    torch.testing.assert_close(run.activations[Site(1)][0], before - share, **TOLERANCE)
+    close(run.activations[Site(1)][0], before - share)
 
 
 def rules_of(sae: SAE) -> dict[str, tuple[Edit, Any]]:
@@ -197,4 +201,4 @@ def test_a_skip_connection_stays_when_a_feature_goes(model: Model) -> None:
     share = skip.decode(f, x) - skip.decode(without, x)
     share[0] = 0
     assert share.abs().max() > 1
-    torch.testing.assert_close(run["skip"], before - share, **TOLERANCE)
+    close(run["skip"], before - share)

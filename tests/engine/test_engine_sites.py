@@ -10,6 +10,7 @@ from conftest import D_MODEL, byte_tokenizer, loud_module
 from engine.engine_oracle import PLACES, Oracle, Place, Rule, close, oracle, seen, source, text_ids
 from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
 
+from workbench.architectures import GEMMA2
 from workbench.edits import Ablate, Steer
 from workbench.models import Model, wrap
 from workbench.sites import KINDS, Site
@@ -144,7 +145,7 @@ def test_layers_that_return_tuples_are_read_and_written(tuple_model: Model) -> N
 def test_a_tuple_keeps_its_other_members() -> None:
     x = torch.arange(12.0).reshape(3, 2, 2)
     layer = SimpleNamespace(output=(x, "cache"))
-    model = SimpleNamespace(model=SimpleNamespace(layers={1: layer}))
+    model = SimpleNamespace(config=GEMMA2, model=SimpleNamespace(layers={1: layer}))
     assert Site(1).read(model) is x
     Site(1).write(model, x + 1)
     assert layer.output[0].equal(x + 1)
@@ -155,7 +156,7 @@ def test_an_embedding_module_that_does_not_scale_is_read_as_it_is() -> None:
     # In transformers 4 the model multiplies after the module.
     x = torch.arange(12.0).reshape(3, 2, 2)
     module = SimpleNamespace(output=x)
-    model = SimpleNamespace(model=SimpleNamespace(embed_tokens=module))
+    model = SimpleNamespace(config=GEMMA2, model=SimpleNamespace(embed_tokens=module))
     assert Site(0, "embed").read(model).equal(x)
     Site(0, "embed").write(model, x * 2)
     assert module.output.equal(x * 2)

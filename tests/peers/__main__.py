@@ -1,7 +1,7 @@
 """``make peers``: the same weights in SAELens, in an environment of its own.
 
-Prints whether features agree, how long opening and encoding take, and whether the catalogue is
-SAELens' registry. The exit status is 1 if anything differs.
+Prints whether features agree, how long opening and encoding take, whether the catalogue is SAELens'
+registry, and what other readers make of every SAE format. The exit status is 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.peers.formats import compare_formats
 from tests.peers.timing import timed
 from workbench.lab import Lab
 from workbench.lab import open as open_lab
@@ -138,6 +139,7 @@ def main() -> int:
         folder = Path(name)
         differ = compare_registry(sys.argv[1], folder)
         differ += compare_features(sys.argv[1], folder, open_lab())
+        differ += compare_formats(sys.argv[1], folder)
     return bool(differ)
 
 

@@ -591,6 +591,7 @@ def _dl(
         "activation_dim": D,
         "dict_size": FEATURES,
         "layer": 20,
+        "k": K,
         "lm_name": "EleutherAI/pythia-160m",
         "submodule_name": "resid_post_layer_20",
     }
@@ -614,7 +615,7 @@ def _dl_linear(m: Maker) -> dict[str, Any]:
     }
 
 
-LINEAR = {"vector": "encoder.bias", "matrix": "encoder.weight"}
+LINEAR: dict[str, Any] = {"vector": "encoder.bias", "matrix": "encoder.weight"}
 
 
 def dictionary_learning_auto_encoder(m: Maker) -> Sample:
@@ -926,6 +927,10 @@ def circuit_tracer_relu(m: Maker) -> Sample:
     return _tracer(m, "mlp.hook_in", skip=True, threshold=False, kind="mlp_in")
 
 
+def circuit_tracer_plain(m: Maker) -> Sample:
+    return _tracer(m, "hook_resid_mid", skip=False, threshold=False, kind="mid")
+
+
 def circuit_tracer_jumprelu(m: Maker) -> Sample:
     return _tracer(m, "ln2.hook_normalized", skip=False, threshold=True, kind="transcoder")
 
@@ -945,6 +950,7 @@ SAMPLES: dict[str, Callable[[Maker], Sample]] = {
         dictionary_learning_matryoshka, dictionary_learning_jumprelu, sparsify,
         sparsify_skip_transcoder, sparsify_skip_autoencoder, llama_scope,
         llama_scope_without_decoder_norm, llama_scope_transcoder, circuit_tracer_relu,
+        circuit_tracer_plain,
         circuit_tracer_jumprelu,
     )
 }  # fmt: skip

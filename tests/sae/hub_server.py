@@ -20,6 +20,7 @@ import json
 import os
 import re
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -175,7 +176,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     where: str
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Quiet: `Hub.asked` is the log."""
 
     def do_HEAD(self) -> None:
@@ -283,9 +284,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, path: str, stored: Stored, start: int, stop: int, fault: Fault) -> None:
         end = stop if fault.cut_after is None else min(stop, start + fault.cut_after)
         for piece in _pieces(stored.content, start, end):
+            # Counted first: the client may be done before this thread goes on.
+            self.hub.count(path, len(piece))
             with suppress(OSError):
                 self.wfile.write(piece)
-            self.hub.count(path, len(piece))
             if fault.speed:
                 self.hub.released.wait(len(piece) / fault.speed)
         if end < stop:
@@ -384,7 +386,7 @@ def environment(hub: Hub, home: Path) -> dict[str, str]:
 def connect(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Point this process's huggingface_hub at `hub`, with a cache below `home`.
 
-    It has read the environment long ago, so its constants are set; each is looked up when used.
+    It has read the environment long ago, so its constants are set.
 
     Returns:
         The folder of the cache.
@@ -402,19 +404,21 @@ def connect(hub: Hub, home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "HF_HUB_DOWNLOAD_TIMEOUT": 5,
         "HF_HUB_ETAG_TIMEOUT": 5,
     }
+    # Versions differ in which of their modules hold copies.
+    loaded = [m for name, m in sys.modules.items() if name.startswith("huggingface_hub.")]
     for name, value in values.items():
         assert hasattr(constants, name), name
-        monkeypatch.setattr(constants, name, value)
+        for module in loaded:
+            if name in vars(module):
+                monkeypatch.setattr(module, name, value)
     return home / "hub"
 
 
 def close_connections() -> None:
     """Close the client that huggingface_hub keeps, so that none outlives its server."""
     import huggingface_hub
+    from huggingface_hub import utils
 
-    if hasattr(huggingface_hub, "close_session"):
-        huggingface_hub.close_session()
-    else:
-        from huggingface_hub.utils import reset_sessions  # before 1.0
-
-        reset_sessions()
+    # Another name before 1.0.
+    close = getattr(huggingface_hub, "close_session", None) or utils.reset_sessions  # pyright: ignore[reportAttributeAccessIssue]
+    close()

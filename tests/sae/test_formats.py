@@ -623,6 +623,23 @@ def test_saving_fails_whole(tmp_path, monkeypatch) -> None:
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
+def test_a_config_never_stands_beside_the_weights_of_another_sae(tmp_path, monkeypatch) -> None:
+    """Cut off between the two files, a folder holds no SAE rather than a mixed one."""
+    toy(activation="relu").save(tmp_path)
+    plain = Path.replace
+
+    def cut(self: Path, target: Path) -> Path:
+        if self.name == "cfg.json":
+            raise OSError("power cut")
+        return plain(self, target)
+
+    monkeypatch.setattr(Path, "replace", cut)
+    with pytest.raises(OSError, match="power cut"):
+        toy(activation="topk", k=3).save(tmp_path)
+    with pytest.raises(ValueError, match="no SAE of a known format"):
+        read_sae(tmp_path)
+
+
 def test_saving_over_the_file_it_was_read_from_works(tmp_path) -> None:
     sample = make("sae_lens_standard", tmp_path)
     sae, x = read_sae(sample.folder), tokens()

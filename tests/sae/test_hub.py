@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -97,9 +98,9 @@ def refused(reason: str, *words: str, path: str = PATH, **options: Any) -> str:
     assert caught.value.reason == reason, message
     for word in words:
         assert word in message, message
-    assert TOKEN not in message
-    assert "signed-" not in message
-    assert caught.value.__suppress_context__ or reason in ("damaged", "disk"), "a cause is shown"
+    shown = "".join(traceback.format_exception(caught.value))
+    assert TOKEN not in shown
+    assert "signed-" not in shown, "the storage's address opens the file to everybody"
     return message
 
 
@@ -130,12 +131,19 @@ def test_a_file_is_fetched_once_and_opens(hub: Hub, cache: Path) -> None:
     assert path.read_bytes() == CONTENT
     assert path == cached(REPO, PATH) == entries(cache)[PATH]
     assert path.parts[-5:-1] == (hub.commit, *PATH.split("/")[:-1])
-    assert load_sae(path).config.kind == "res" or True
+    assert load_sae(path).W_enc.shape == (D_IN, D_SAE)
     asked = len(hub.asked)
     assert fetch(REPO, PATH, check=lambda _: pytest.fail("checked again")) == path
     assert len(hub.asked) == asked
     assert hub.served(PATH) == SIZE
     assert partial(cache) == 0
+
+
+def test_progress_is_shown(hub: Hub, cache: Path, capsys) -> None:
+    fetch(REPO, PATH)
+    shown = capsys.readouterr().err
+    assert "params.npz: 100%" in shown
+    assert f"{SIZE / 1000:.0f}k/{SIZE / 1000:.0f}k" in shown
 
 
 def test_huggingface_hub_finds_what_was_fetched_and_the_other_way_round(
@@ -289,15 +297,19 @@ def test_a_connection_that_is_lost_is_continued_by_the_next_call(
 
 def test_nobody_answers(hub: Hub, cache: Path, monkeypatch, waits) -> None:
     with Hub() as gone:
-        address = gone.url
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(
-        constants,
-        "HUGGINGFACE_CO_URL_TEMPLATE",
-        address + "/{repo_id}/resolve/{revision}/{filename}",
-    )
+        connect(gone, cache.parent, monkeypatch)
     refused("connection", "look at the network")
     assert waits == [1, 2, 4, 8]
+
+
+def test_a_cause_that_names_a_signed_address_is_not_shown(
+    hub: Hub, cache: Path, monkeypatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ConnectionError("no answer from storage/params.npz?Signature=signed-1")  # as requests
+
+    monkeypatch.setattr(network._Source, "_get", fail)
+    refused("connection")
 
 
 def test_a_slow_server_is_waited_for(hub: Hub, cache: Path, monkeypatch, waits) -> None:
@@ -334,7 +346,8 @@ def test_a_server_that_ignores_ranges_starts_again(hub: Hub, cache: Path) -> Non
     hub.fault(PATH, cut_after=1000, ignores_range=True, times=1)
     hub.fault(PATH, ignores_range=True)
     assert fetch(REPO, PATH, check=check_params).read_bytes() == CONTENT
-    assert hub.served(PATH) == SIZE + 1000 + min(16384, SIZE) * 0 or True
+    asked = [one.range.split("-")[0] for one in hub.requests("storage")]
+    assert asked == ["bytes=0", "bytes=1000", "bytes=0"]
     assert list(entries(cache)) == [PATH]
 
 
@@ -493,7 +506,7 @@ def test_a_folder_is_fetched_as_one(hub: Hub, cache: Path) -> None:
     hub.put(REPO, f"{folder}/below/deep.json", b"{}", lfs=False)
     found = fetch_folder(REPO, folder, names=lambda name: name != "examples.safetensors")
     assert sorted(path.name for path in found.iterdir()) == ["cfg.json", "weights.safetensors"]
-    with pytest.raises(HubError, match="no such file here; it holds below, cfg.json") as caught:
+    with pytest.raises(HubError, match=r"it holds below, cfg\.json") as caught:
         fetch_folder(REPO, folder, names=lambda name: name.endswith(".bin"))
     assert caught.value.reason == "missing"
 
@@ -568,7 +581,6 @@ def test_two_processes_make_one_download(hub: Hub, cache: Path, tmp_path: Path) 
     assert hub.served(PATH) == SIZE
     assert list(entries(home / "hub")) == [PATH]
     assert partial(home / "hub") == 0
-    # Killed in the middle: the next one continues.
     assert Path(answers[0][0]).read_bytes() == CONTENT
 
 
@@ -613,7 +625,7 @@ def test_a_range_is_read_and_kept(hub: Hub, cache: Path) -> None:
     file.seek(50, os.SEEK_CUR)
     assert file.read(9000) == CONTENT[150:9150]
     assert file.tell() == 9150
-    with pytest.raises(ValueError, match="begins at 0"):
+    with pytest.raises(OSError, match="begins at 0"):
         file.seek(-1)
 
 
@@ -632,12 +644,12 @@ def test_a_server_that_ignores_ranges_is_not_read(hub: Hub, cache: Path) -> None
     assert file.bytes_read == 0
 
 
-def test_more_than_is_sensible_is_not_read_by_range(hub: Hub, cache: Path) -> None:
-    hub.put(REPO, "large", b"", etag="e" * 64)
+def test_more_than_is_sensible_is_not_read_by_range(hub: Hub, cache: Path, monkeypatch) -> None:
     file = RangeFile(REPO, PATH)
-    file._source.size = 2**40
+    monkeypatch.setattr(network, "LARGEST_READ", 10_000)
+    assert len(file.at(0, 10_000)) == 10_000
     with pytest.raises(ValueError, match="fetch the file"):
-        file.at(0, 2**30)
+        file.at(0, 10_001)
 
 
 def test_a_range_survives_cuts_waits_and_expiry(hub: Hub, cache: Path, waits) -> None:

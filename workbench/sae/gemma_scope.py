@@ -69,6 +69,7 @@ KINDS = {
 }
 # A zip's local file header: 26 bytes, then the lengths of the name and of the extra field.
 LOCAL_HEADER = 30
+END_RECORD = 22
 # Arrays that we write start on a cache line; an extra field of this identifier pads to it.
 ALIGNMENT = 64
 PADDING_ID = 0xD935
@@ -248,6 +249,10 @@ def find_params(file: BinaryIO, source: str) -> dict[str, Extent]:
         ValueError: It is not a whole SAE of this format, or it is compressed, so that no array
             lies in it as it does in memory.
     """
+    # zipfile takes any OSError at the end of a file for "no zip"; a connection's failure is read
+    # here first, so that it stays what it is.
+    file.seek(-min(END_RECORD, file.seek(0, os.SEEK_END)), os.SEEK_END)
+    file.read(END_RECORD)
     try:
         with zipfile.ZipFile(file) as archive:
             chosen = _select(source, archive)

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, closing
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from time import sleep
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import (
@@ -63,13 +63,12 @@ __all__ = [
 
 # What goes wrong on the way: huggingface_hub stands on requests, httpx or httpx2, whichever its
 # version is, and its own error is a subclass of theirs.
-FAILURES = (OSError, HfHubHTTPError.__mro__[1])
+FAILURES = (OSError, cast(type[Exception], HfHubHTTPError.__mro__[1]))
 TEMPORARY = (408, 425, 429, 500, 502, 503, 504)
 TRIES = 5
 """Attempts that may fail in a row. Any byte that arrives starts the count again."""
 LONGEST_WAIT = 60
 """Seconds. A server that asks for a longer pause is not waited for: the error says how long."""
-CHUNK = 65536
 WINDOW = 4096
 """Least bytes of one range read: a zip's directory, or an array's two headers, in one request."""
 WINDOWS = 64
@@ -260,7 +259,7 @@ class RangeFile(io.RawIOBase):
         """Move to a byte of the file; costs nothing."""
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         if base + offset < 0:
-            raise ValueError(f"seek to {base + offset}: a file begins at 0")
+            raise OSError(errno.EINVAL, f"seek to {base + offset}: a file begins at 0")
         self._position = base + offset
         return self._position
 
@@ -313,6 +312,8 @@ class _Source(_Place):
 
     def __init__(self, repo: str, path: str, revision: str) -> None:
         super().__init__(repo, path, revision)
+        if constants.HF_HUB_OFFLINE:
+            raise _offline_error(self)
         self.requests = self.received = 0
         self._locate()
 
@@ -373,7 +374,7 @@ class _Source(_Place):
     def _get(self, start: int, stop: int) -> AbstractContextManager[Any]:
         headers = {**self._headers, "Range": f"bytes={start}-{stop - 1}"}
         timeout, session = constants.HF_HUB_DOWNLOAD_TIMEOUT, get_session()
-        if hasattr(session, "stream"):  # httpx, since huggingface_hub 1.0; requests before
+        if callable(session.stream):  # httpx, since huggingface_hub 1.0; requests before
             return session.stream("GET", self._location, headers=headers, timeout=timeout)
         older: Any = session
         return closing(older.get(self._location, headers=headers, timeout=timeout, stream=True))
@@ -410,10 +411,10 @@ class _RefusedError(OSError):
 
 
 def _body(response: Any) -> Iterator[bytes]:
-    """The answer's bytes as they arrive: what waits in a larger buffer is lost by a cut."""
+    """The answer's bytes as they arrive: what waits to fill a larger piece is lost by a cut."""
     if hasattr(response, "iter_bytes"):
         return response.iter_bytes()
-    return response.iter_content(CHUNK)
+    return response.iter_content(8192)
 
 
 def _download(source: _Source, blob: Path, check: Callable[[Path], None] | None) -> None:
@@ -542,6 +543,8 @@ def _snapshots(repo: str, path: str) -> list[Path]:
 
 
 def _entries(place: _Place, *, recursive: bool = False) -> list[RepoFile | RepoFolder]:
+    if constants.HF_HUB_OFFLINE:
+        raise _offline_error(place)
     try:
         return list(
             HfApi(endpoint=constants.ENDPOINT).list_repo_tree(

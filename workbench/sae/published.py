@@ -8,6 +8,7 @@ whole file, checks every value of it once, and maps it.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,9 +26,6 @@ from workbench.sae.remote import RemoteSAE
 from workbench.sae.spellings import read as read_name
 from workbench.sae.suite import Suite
 from workbench.sites import Site
-
-NORMED = ("transcoder", "params.safetensors")
-
 
 def is_published(model: str) -> bool:
     """Whether the catalogue has SAEs of a model."""
@@ -66,8 +64,7 @@ class PublishedSuite(Suite):
         return [
             Entry(
                 Path(row["repo"], row["path"]),
-                # Gemma Scope 2's transcoders read with the norm's gain, Gemma Scope's without.
-                "mlp_in" if (row["kind"], _file(row["path"])) == NORMED else row["kind"],
+                row["kind"],
                 row["layer"],
                 cast("int", named_width(row["width"])),
                 float(row["l0"]),
@@ -76,20 +73,12 @@ class PublishedSuite(Suite):
         ]
 
     def _opened(self, entry: Entry) -> SAE:
-        load = partial(self._load, entry)
-        repo, folder = _split(entry.path)
-        if _is_cached(entry.path) or _file(folder) != FILE_NAME:
-            return self.shelf.get(entry.path, load)
-        remote = partial(
-            RemoteSAE.open,
-            repo,
-            f"{folder}/{FILE_NAME}",
-            model=self.model,
-            layer=entry.layer,
-            kind=entry.kind,
-            whole=lambda: self.shelf.get(entry.path, load),
-        )
-        return cast("SAE", self.shelf.get((entry.path, "remote"), remote))
+        remote, whole = (entry.path, "remote"), partial(self._load, entry)
+        if _is_mappable(entry.path):
+            self.shelf.forget(remote)  # it may hold the whole SAE, and counts as nothing
+            return self.shelf.get(entry.path, whole)
+        on_shelf = partial(self.shelf.get, entry.path, whole)
+        return self.shelf.get(remote, partial(_by_range, entry.path, on_shelf, model=self.model))
 
     def _load(self, entry: Entry) -> SAE:
         return _fetched(
@@ -118,8 +107,18 @@ def open_sae(name: str | Path, **options: Any) -> SAE:
     if read_name(str(name)) is None and re.fullmatch(r"[\w.-]+(/[\w.-]+)+", str(name)):
         return _fetched(*_split(Path(name)), **options)
     row = catalog_entry(str(name))
-    known = {"model": row["model"], "layer": row["layer"], "kind": row["kind"]}
-    return _fetched(row["repo"], row["path"], **(known | options))
+    place = Path(row["repo"], row["path"])
+    options = {"model": row["model"] or "", **options}  # the folders or the config say the rest
+    if _is_mappable(place):
+        return _fetched(*_split(place), **options)
+    return _by_range(place, partial(_fetched, *_split(place), **options), model=options["model"])
+
+
+def _by_range(place: Path, whole: Callable[[], SAE], *, model: str = "") -> SAE:
+    """An SAE that is not on disk, whose single features are read from the hub."""
+    repo, folder = _split(place)
+    found = RemoteSAE.open(repo, f"{folder}/{FILE_NAME}", whole=whole, model=model)
+    return cast("SAE", found)
 
 
 def _fetched(repo: str, folder: str, **options: Any) -> SAE:
@@ -163,8 +162,13 @@ def _check_weights(path: Path) -> None:
         check_finite(path, name, tensor)
 
 
-def _is_cached(path: Path) -> bool:
-    repo, folder = _split(path)
+def _is_mappable(place: Path) -> bool:
+    """Whether an SAE is to be opened as a file: it is in the cache, or cannot be read by ranges."""
+    return _file(place.name) != FILE_NAME or _is_cached(place)
+
+
+def _is_cached(place: Path) -> bool:
+    repo, folder = _split(place)
     return hub.cached(repo, f"{folder}/{_file(folder)}") is not None
 
 

@@ -56,6 +56,11 @@ class Shelf:
                 self._open.popitem(last=False)
             return self._open[key]
 
+    def forget(self, key: Hashable) -> None:
+        """Close the SAE of `key`, if it is open."""
+        with self._lock:
+            self._open.pop(key, None)
+
 
 def size_of(sae: Any) -> int:
     """Bytes of an SAE's tensors."""

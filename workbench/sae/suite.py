@@ -111,15 +111,9 @@ class Suite:
     def _published_sites(self) -> frozenset[Site]:
         return frozenset(Site(e.layer, check_kind(e.kind)) for e in self.entries)
 
-    def use(self, sae: SAE) -> Site:
-        """Let `sae` be the one of its site from now on, for runs, edits and widgets.
-
-        Returns:
-            The site.
-        """
-        site = Site(sae.config.layer, check_kind(sae.config.kind))
+    def use(self, sae: SAE, site: Site) -> None:
+        """Let `sae` be the one of `site` from now on, for runs, edits and widgets."""
         self._chosen[site] = sae
-        return site
 
     def sae(
         self,

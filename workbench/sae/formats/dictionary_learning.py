@@ -103,12 +103,15 @@ def read(request: Request) -> SAE:
     )
 
 
-def _parts(request: Request, name: str, state: dict[str, Any]) -> dict[str, Tensor]:
+def _parts(request: Request, name: str, state: dict[str, Any]) -> dict[str, Any]:
     """Encoder, decoder, biases and thresholds of a class."""
     path = request.weights
     bias = state[BIAS.get(name, "b_dec")]
     if "W_enc" in state:
-        found = {"W_enc": matrix(path, state, "W_enc"), "b_enc": state["b_enc"]}
+        found: dict[str, Tensor] = {
+            "W_enc": matrix(path, state, "W_enc"),
+            "b_enc": state["b_enc"],
+        }
         W_dec = matrix(path, state, "W_dec")
     else:
         found = {"W_enc": matrix(path, state, "encoder.weight").T}

@@ -81,7 +81,7 @@ def read(request: Request) -> SAE:
     about = config["metadata"] if isinstance(config.get("metadata"), dict) else config
     architecture = _architecture(request.folder / CONFIG, config)
     transcoder = architecture.endswith("transcoder")
-    tensors = _tensors(path, architecture, config)
+    tensors: dict[str, Any] = _tensors(path, architecture, config)
     d_in, d_sae = matrix(path, tensors, "W_enc").shape
     sizes = {"d_in": d_in, "d_sae": d_sae, "d_out": matrix(path, tensors, "W_dec").shape[1]}
     check_sizes(path, config, sizes if transcoder else {"d_in": d_in, "d_sae": d_sae})
