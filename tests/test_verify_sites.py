@@ -55,9 +55,9 @@ def passages() -> list[str]:
     return [" ".join(draw.choices(WORDS, k=60)) for _ in range(4)]
 
 
-def gemma() -> Gemma2ForCausalLM:
+def gemma() -> Any:
     torch.manual_seed(0)
-    module = Gemma2ForCausalLM(
+    module: Any = Gemma2ForCausalLM(
         Gemma2Config(
             vocab_size=len(word_tokenizer()),
             hidden_size=D_MODEL,
@@ -143,6 +143,7 @@ def plant_pairs(
     directions = torch.randn(D_MODEL, pairs, generator=torch.Generator().manual_seed(pairs))
     both = torch.cat([directions, -directions], 1)
     sae.W_enc[:, : 2 * pairs] = both
+    assert sae.threshold is not None
     sae.threshold[: 2 * pairs] = threshold
     pre = x @ both
     f = pre * (pre > threshold)
@@ -155,7 +156,9 @@ def plant_pairs(
 class Planted(Suite):
     """The three SAEs, and a text."""
 
-    sample = passages()
+    @property
+    def sample(self) -> list[str]:
+        return passages()
 
     def __init__(self, module: Any, tokenizer: Any) -> None:
         super().__init__(None, model="gemma-2-2b")
@@ -189,6 +192,7 @@ class Planted(Suite):
         """Two thousand features that the right activations stay just below."""
         many = slice(5000, 7000)
         sae.W_enc[:, many] = torch.randn(D_MODEL, 2000)
+        assert sae.threshold is not None
         sae.threshold[many] = 1.05 * (x @ sae.W_enc[:, many]).amax(0).clamp(min=0.1)
         sae.W_dec[many] = torch.randn(2000, D_MODEL)
 
