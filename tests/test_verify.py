@@ -247,14 +247,19 @@ def test_the_command_prints_the_table_and_tells_by_its_status(
     monkeypatch.setattr(cli.workbench, "open", fake)
     values: dict[Any, float] = {}
     assert cli.main(["verify"]) == 0
-    assert "87" in capsys.readouterr().out
+    whole = capsys.readouterr().out
+    assert "87" in whole
+    assert "FVU" in whole.split("FVU and L0")[0]
+    assert cli.main(["verify", "--quick"]) == 0
+    assert "2 SAEs are fetched" in (short := capsys.readouterr().out)
+    assert "FVU" not in short.split("FVU and L0")[0]
     values = {PEAK: 41.0}
     options = ["--folder", "mine", "--device", "cpu", "--dtype", "float32"]
     assert cli.main(["verify", "gemma-2-2b", *options]) == 1
     assert GAIN in capsys.readouterr().out
     plain = {"suite": "gemma-2-2b", "device": None, "dtype": None}
     chosen = plain | {"device": "cpu", "dtype": torch.float32}
-    assert opened == [("gemma-2-2b", plain), ("mine", chosen)]
+    assert opened == [("gemma-2-2b", plain)] * 2 + [("mine", chosen)]
 
 
 def test_the_command_refuses_a_model_that_nobody_measured(
