@@ -15,11 +15,17 @@ from workbench.sites import Site
 from workbench.verify import Band, Place, Reference
 
 WORDS = ["<bos>", "My", " dog", " is", " sleeping", " on", " the", " couch", "."]
-DOG, IS, PEAK = (20, "res", 12082, 2), (20, "res", 12082, 3), (19, "transcoder", 4607, 5)
+OTHERS = {
+    verify.BARK: ["<bos>", "The", " dog", " barked", " at", " the", " mailman", "."],
+    verify.CAT: ["<bos>", "My", " cat", " is", " sleeping", " on", " the", " couch", "."],
+}
+DOG, IS, PEAK = (20, "res", 12082, 2), (20, "res", 12082, 3), (19, "transcoder", 4607, 2)
+BARK, SILENT = (*PEAK[:3], 2, verify.BARK), (*PEAK[:3], 4, verify.CAT)
 RIGHT = {
     DOG: 87.0,
     IS: 69.5,
     PEAK: 32.0,
+    BARK: 66.5,
     ("mlp", "fvu"): 0.26,
     ("mlp", "l0"): 81,
     ("transcoder", "fvu"): 0.5,
@@ -70,14 +76,15 @@ class StubLab:
         assert self.used, "an SAE of another L0 would have been used"
 
         def features(layer: int, kind: str) -> Any:
-            assert prompt == verify.PROMPT
+            assert prompt == verify.PROMPT or prompt in OTHERS
             assert [Site(layer, cast("Any", kind))] == sites
 
             def of(feature: int) -> torch.Tensor:
-                row = torch.zeros(len(WORDS))
+                row = torch.zeros(len(OTHERS.get(prompt, WORDS)))
                 row[0] = 5000.0  # <bos>, which never counts
                 for key, value in self.values.items():
-                    if key[:3] == (layer, kind, feature):
+                    at = key[4] if len(key) == 5 else verify.PROMPT
+                    if key[:3] == (layer, kind, feature) and at == prompt:
                         row[key[3]] = value
                 return row
 
@@ -89,7 +96,7 @@ class StubLab:
             x[0] = 1e6  # <bos>
             return x
 
-        strings = tuple(self.words)
+        strings = tuple(OTHERS.get(prompt, self.words))
         return SimpleNamespace(
             features=features, activation=activation, tokens=SimpleNamespace(strings=strings)
         )
@@ -102,8 +109,10 @@ def verified(values: dict[Any, float] | None = None, **options: Any) -> verify.V
 def test_the_published_values_pass() -> None:
     found = verified()
     assert found.ok
-    assert [row.verdict for row in found.rows] == ["ok"] * 7
-    assert [row.measured for row in found.rows] == ["87", "69.5", "32", "0.5", "12.8", "0.26", "81"]
+    assert [row.verdict for row in found.rows] == ["ok"] * 9
+    assert [row.measured for row in found.rows] == [
+        "87", "69.5", "32", "66.5", "0", "0.5", "12.8", "0.26", "81",
+    ]  # fmt: skip
     assert str(found).endswith("gemma-2-2b: as published.")
 
 
@@ -128,7 +137,9 @@ def test_the_saes_are_those_that_the_values_were_measured_with() -> None:
         (DOG, 87.0 * 0.6, BOS),
         (DOG, 0.0, "another model"),
         (IS, 69.5 * 0.6, BOS),
-        (("transcoder", "l0"), 19.0, GAIN),
+        (DOG, 69.5, "one off"),
+        (BARK, 80.0, "another model"),
+        (SILENT, 1.0, "another model"),
         (("transcoder", "l0"), 664.0, RAW),
         (("transcoder", "fvu"), 6.8e4, RAW),
         (("mlp", "fvu"), 9.8, MLP),
@@ -143,7 +154,7 @@ def test_a_wrong_value_is_recognised_by_its_cause(key: Any, value: float, cause:
     (row,) = [row for row in found.rows if not row.ok]
     assert cause in row.verdict
     assert row.measured == f"{value:.3g}"
-    assert "1 of 7 checks failed" in str(found)
+    assert "1 of 9 checks failed" in str(found)
 
 
 @pytest.mark.parametrize("value", [82.0, 92.0])
@@ -173,7 +184,7 @@ def test_an_sae_that_cannot_be_had_leaves_the_other_checks(monkeypatch: Any) -> 
     monkeypatch.setattr(StubLab, "sae", sae)
     found = verified()
     verdicts = [row.verdict for row in found.rows]
-    assert verdicts == ["ok", "ok", *["OSError: cut"] * 3, "ok", "ok"]
+    assert verdicts == ["ok", "ok", *["OSError: cut"] * 5, "ok", "ok"]
     assert not found.ok
 
 
@@ -236,14 +247,19 @@ def test_the_command_prints_the_table_and_tells_by_its_status(
     monkeypatch.setattr(cli.workbench, "open", fake)
     values: dict[Any, float] = {}
     assert cli.main(["verify"]) == 0
-    assert "87" in capsys.readouterr().out
+    whole = capsys.readouterr().out
+    assert "87" in whole
+    assert "FVU" in whole.split("FVU and L0")[0]
+    assert cli.main(["verify", "--quick"]) == 0
+    assert "2 SAEs are fetched" in (short := capsys.readouterr().out)
+    assert "FVU" not in short.split("FVU and L0")[0]
     values = {PEAK: 41.0}
     options = ["--folder", "mine", "--device", "cpu", "--dtype", "float32"]
     assert cli.main(["verify", "gemma-2-2b", *options]) == 1
     assert GAIN in capsys.readouterr().out
     plain = {"suite": "gemma-2-2b", "device": None, "dtype": None}
     chosen = plain | {"device": "cpu", "dtype": torch.float32}
-    assert opened == [("gemma-2-2b", plain), ("mine", chosen)]
+    assert opened == [("gemma-2-2b", plain)] * 2 + [("mine", chosen)]
 
 
 def test_the_command_refuses_a_model_that_nobody_measured(

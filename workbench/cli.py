@@ -101,6 +101,7 @@ def _build_parser() -> _Parser:
     )
     verify_parser.add_argument("model", nargs="?", default="gemma-2-2b", help="(%(default)s)")
     verify_parser.add_argument("--folder", help="where your copy is, if not on the hub")
+    verify_parser.add_argument("--quick", action="store_true", help="short prompts only, no text")
     verify_parser.add_argument("--device", help="such as cuda; chosen if left out")
     verify_parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="chosen if left out"
@@ -119,7 +120,8 @@ def _verify(options: argparse.Namespace) -> int:
         known = ", ".join(REFERENCES)
         raise UsageError(f"no published values for {options.model!r}; there are for: {known}.")
     dtype = getattr(torch, options.dtype) if options.dtype else None
-    print("Three SAEs of 302 MB each are fetched if they are not here yet.", flush=True)
+    places = {one.place for one in REFERENCES[options.model] if not options.quick or one.feature}
+    print(f"{len(places)} SAEs are fetched if they are not here yet.", flush=True)
     found = verify(
         options.model,
         opened=lambda: workbench.open(
@@ -128,6 +130,7 @@ def _verify(options: argparse.Namespace) -> int:
             device=options.device,
             dtype=dtype,
         ),
+        quick=options.quick,
     )
     print(found)
     return 0 if found.ok else 1
