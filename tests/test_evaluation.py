@@ -165,3 +165,11 @@ def test_an_sae_of_another_width_cannot_be_used(lab: Lab) -> None:
     sae = lab.sae(layer=3, kind="att")
     with pytest.raises(ValueError, match="another model or another kind"):
         lab.use(moved(sae, 3, "res"))
+
+
+def test_passages_are_cut_to_a_short_context(model) -> None:
+    short = Lab(model, wb.Suite(None, model="loud"))
+    assert model.context == 64
+    passages = short._passages(None)
+    assert max(map(len, passages)) == 64
+    assert all(tokens.ids[0] == model.tokenizer.bos_token_id for tokens in passages)

@@ -229,7 +229,15 @@ class Lab:
         self._suite.norms |= mean_norms(self._model, sites, self._passages(None))
 
     def _passages(self, texts: Sequence[Prompt] | None) -> list[Tokens]:
-        return [self.tokens(text) for text in (self.suite.sample if texts is None else texts)]
+        """`texts` as tokens, or the suite's passages, cut to the context."""
+        if texts is not None:
+            return [self.tokens(text) for text in texts]
+        room = self._model.context - 1  # for <bos>
+        encoded = (
+            self.tokenizer(passage, add_special_tokens=False)["input_ids"]
+            for passage in self.suite.sample
+        )
+        return [self.tokens(ids[:room]) for ids in encoded]
 
     def tokens(self, prompt: Prompt | Tokens) -> Tokens:
         """`prompt` as tokens, with exactly one ``<bos>``; see `workbench.tokens.tokenize`."""
