@@ -309,8 +309,9 @@ def test_a_package_that_is_missing_is_named(folder: Path, monkeypatch: pytest.Mo
 def test_quantisation_that_cannot_work_is_refused(
     folder: Path, options: dict[str, Any], message: str
 ) -> None:
+    given: dict[str, Any] = {"device": "cpu"} | options
     with pytest.raises(ValueError, match=message):
-        plan(AutoConfig.from_pretrained(folder), "m", **({"device": "cpu"} | options))
+        plan(AutoConfig.from_pretrained(folder), "m", **given)
 
 
 def test_a_model_that_is_quantised_on_disk_is_not_quantised_again(big: Gemma2Config) -> None:
