@@ -210,9 +210,9 @@ def test_memory(free: float, fits: str, monkeypatch: pytest.MonkeyPatch, *, heal
 
 
 def test_the_limit_of_a_container_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits = {"memory.max": 2 * 2**20, "memory.current": 2**20}
-    put(monkeypatch, "_cgroup_bytes", limits.get)
-    assert module.memory_bytes() == (2 * 2**20, 2**20)
+    limits = {"memory.max": 2 * 2**20, "memory.current": 2**20, "memory.stat": 2**18}
+    put(monkeypatch, "_cgroup_bytes", lambda name, key=None: limits.get(name))
+    assert module.memory_bytes() == (2 * 2**20, 2**20 + 2**18)
 
 
 def test_memory_without_a_limit_is_the_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +225,9 @@ def test_memory_without_a_limit_is_the_machine_s(monkeypatch: pytest.MonkeyPatch
 def test_control_group_numbers(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("123\n")
+    (tmp_path / "memory.stat").write_text("anon 5\ninactive_file 77\n")
+    assert module._cgroup_bytes("memory.stat", tmp_path, key="inactive_file") == 77
+    assert module._cgroup_bytes("memory.stat", tmp_path, key="none") is None
     read = [module._cgroup_bytes(n, tmp_path) for n in ("memory.max", "memory.current", "none")]
     assert read == [None, 123, None]
 

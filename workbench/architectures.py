@@ -83,9 +83,17 @@ class Architecture:
 
         In float32, up to a positive factor for each row: where a norm follows the projection, its
         division is left out and its gain is not.
+
+        Raises:
+            ValueError: If the projection is quantised: its packed numbers are not its weights.
         """
         block = resolve(model, f"{self.layers}.{layer}")
         projection = resolve(block, self.att)
+        if type(projection) not in (nn.Linear, Conv1D):
+            raise ValueError(
+                f"{self.att} of layer {layer} is a {type(projection).__name__}, whose packed "
+                "numbers are not its weights: open the model without quantization="
+            )
         with torch.inference_mode():
             weight = projection.weight.float()
             # GPT-2 keeps its matrices as (in, out); a linear layer keeps them as (out, in).

@@ -266,16 +266,22 @@ def memory_bytes() -> tuple[int, int]:
     limit, used = (_cgroup_bytes(name) for name in ("memory.max", "memory.current"))
     if limit is not None and limit < total:
         total = limit
-        available = min(available, limit - (used or 0))
+        # Pages of files that nobody uses are given back at need: a fresh download is not memory.
+        cached = _cgroup_bytes("memory.stat", key="inactive_file") or 0
+        available = min(available, limit - (used or 0) + cached)
     return total, max(available, 0)
 
 
-def _cgroup_bytes(name: str, root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """A number of control group v2, or None where there is none or no limit ("max")."""
+def _cgroup_bytes(
+    name: str, root: Path = Path("/sys/fs/cgroup"), *, key: str | None = None
+) -> int | None:
+    """A number of control group v2, or of `key` in one of its tables; None for no limit ("max")."""
     try:
         text = (root / name).read_text(encoding="ascii").strip()
     except OSError:
         return None
+    if key is not None:
+        text = dict(line.split(" ", 1) for line in text.splitlines()).get(key, "")
     return int(text) if text.isdigit() else None
 
 

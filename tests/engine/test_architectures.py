@@ -515,3 +515,15 @@ def test_an_attention_width_without_head_dim_is_that_of_the_stream() -> None:
     assert Site(0, "att").width(tf.GPT2Config()) == 768
     assert Site(0, "att").width(tf.GPTNeoXConfig(hidden_size=512, num_attention_heads=8)) == 512
     assert Site(0, "att").width(tf.Qwen3Config(num_attention_heads=16, head_dim=128)) == 2048
+
+
+def test_packed_weights_are_not_taken_for_numbers(fresh: Model) -> None:
+    class Packed(nn.Linear):
+        """Stands for a quantised layer: a linear layer by class, not by its weight."""
+
+    module: Any = fresh.module
+    attention = module.model.layers[1].self_attn
+    attention.o_proj.__class__ = Packed
+    sae = random_sae(Site(1, "att"), attention.o_proj.in_features, 0)
+    with pytest.raises(ValueError, match="Packed, whose packed numbers are not its weights"):
+        written_directions(module, Site(1, "att"), sae)
