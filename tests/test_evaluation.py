@@ -143,7 +143,7 @@ def test_the_badge_of_a_run_is_its_own_fit_and_survives_saving(lab: Lab, tmp_pat
     run = lab.run(TEXTS[0])
     found = lab.check(lab.sae(layer=3), texts=TEXTS[:1]).fit
     assert run.fit(3).fvu == pytest.approx(found.fvu, rel=1e-4)
-    assert run.badge(3) == f"L0 {found.l0:.0f}, FVU {found.fvu:.2f} on this text"
+    assert run.badge(3) == f"L0 {found.l0:.0f}, FVU {found.fvu:.2f} on this text, <bos> left out"
     assert run.badge(3) in run.heatmap(3).widget.subtitle
     again = wb.open_run(run.save(tmp_path / "run.safetensors"))
     assert again.badge(3) == run.badge(3)

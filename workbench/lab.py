@@ -66,7 +66,9 @@ def open(
             closed. Half of what is free if left out.
         sae_dtype: What SAEs compute in, float32 or bfloat16.
         tokenizer: For a loaded module.
-        loading: Further options of `workbench.models.load`.
+        loading: For the large models: ``attention``, ``device_map``, ``quantization`` (``"8bit"`` or
+            ``"4bit"``) and ``token``; see `workbench.models.load`. `Lab.notes` says what was
+            chosen and why.
 
     Raises:
         ValueError: If a shipped file does not match its manifest, or the model cannot be opened.
