@@ -108,7 +108,8 @@ class Run:
         parts = []
         if len(self.tokens) > 2 and (self.suite is not None or Site(layer, kind) in self._fits):
             found = self.fit(layer, kind)
-            parts.append(f"L0 {found.l0:.0f}, FVU {found.fvu:.2f} on this text, <bos> left out")
+            figures = f"L0 {found.l0:.0f}, FVU {found.fvu:.2f}"
+            parts.append(f"{figures} on this text, <bos> left out")
         if self.suite is not None and self.model.endswith("-it") > self.suite.model.endswith("-it"):
             parts.append(f"SAE of {self.suite.model} on {self.model}")
         return " · ".join(parts)
