@@ -66,7 +66,7 @@ def open(
             closed. Half of what is free if left out.
         sae_dtype: What SAEs compute in, float32 or bfloat16.
         tokenizer: For a loaded module.
-        loading: For the large models: ``attention``, ``device_map``, ``quantization`` (``"8bit"`` or
+        loading: For large models: ``attention``, ``device_map``, ``quantization`` (``"8bit"`` or
             ``"4bit"``) and ``token``; see `workbench.models.load`. `Lab.notes` says what was
             chosen and why.
 
