@@ -1,8 +1,9 @@
-"""Plant bugs in the engine one at a time, and see that its tests catch each.
+"""Plant bugs one at a time, and see that the tests catch each.
 
 ``python -m tests.planted_bugs`` copies the checkout to a temporary folder, changes one line of the
-copy, runs the tests of engine and SAEs until the first failure, and prints which test it was. It
+copy, runs the tests that should see it until the first failure, and prints which test it was. It
 takes some minutes and is not part of the tests; run it after a change of the engine or of them.
+Words after the command choose bugs whose names hold one of them.
 """
 
 from __future__ import annotations
@@ -29,8 +30,13 @@ class Bug:
     right: str
     """Text that stands in the file exactly once."""
     wrong: str
+    tests: tuple[str, ...] = SUITES
+    """What should catch it."""
 
 
+HUB = ("tests/sae/test_hub.py", "tests/sae/test_remote.py", "tests/sae/test_published.py")
+FORMATS = ("tests/sae/test_formats.py",)
+CHECKS = ("tests/test_evaluation.py",)
 BUGS = (
     Bug(
         "wrong site: mlp before its norm",
@@ -148,7 +154,75 @@ BUGS = (
         "[torch.Generator().manual_seed(seed)] * len(prompts)",
     ),
     Bug("end of sequence overlooked", "tracing.py", "if token in self.end:", "if False:"),
+    Bug(
+        "Gemma 3's transcoder without the gain",
+        "architectures.py",
+        'replace(GEMMA2, model_type="gemma3_text", transcoder_reads="output")',
+        'replace(GEMMA2, model_type="gemma3_text")',
+        ("tests/engine/test_architectures.py",),
+    ),
+    Bug(
+        "canonical: of two as near the smaller",
+        "sae/catalog_data.py",
+        "key=lambda l0: (abs(l0 - PREFERRED_L0), -l0)",
+        "key=lambda l0: (abs(l0 - PREFERRED_L0), l0)",
+        ("tests/sae/test_catalog.py",),
+    ),
+    Bug(
+        "the SAE used last is closed first",
+        "sae/shelf.py",
+        "popitem(last=False)",
+        "popitem(last=True)",
+        ("tests/sae/test_shelf.py",),
+    ),
+    Bug(
+        "another feature's row from the hub",
+        "sae/remote.py",
+        "extent.offset + index * length",
+        "extent.offset + (index + 1) * length",
+        HUB,
+    ),
+    Bug("a download is not looked into", "sae/hub.py", "if check is not None:", "if False:", HUB),
+    Bug("a hash is not compared", "sae/hub.py", "if not _same_hash(", "if False and (", HUB),
+    Bug(
+        "the token goes to the storage",
+        "sae/hub.py",
+        'self._headers.pop("authorization", None)',
+        "pass",
+        HUB,
+    ),
+    Bug(
+        "a gate in the wrong units",
+        "sae/formats/files.py",
+        "b_gate, size) * scale)",
+        "b_gate, size))",
+        FORMATS,
+    ),
+    Bug(
+        "an affine connection not transposed",
+        "sae/formats/gemma_scope_2.py",
+        "matrix(path, tensors, SKIP).T if",
+        "matrix(path, tensors, SKIP) if",
+        FORMATS,
+    ),
+    Bug("<bos> in the check", "evaluation.py", "run[site][0, 1:]", "run[site][0]", CHECKS),
+    Bug(
+        "a wrong site is not looked for",
+        "evaluation.py",
+        "if found.fvu > FVU_DOUBT or notes:",
+        "if False:",
+        CHECKS,
+    ),
+    Bug(
+        "known features of the position before",
+        "evaluation.py",
+        "known.dense(start + 1, start + 1 + len(x))",
+        "known.dense(start, start + len(x))",
+        CHECKS,
+    ),
 )
+ALL = tuple(dict.fromkeys((*SUITES, *CHECKS)))
+"""What has to pass without a bug."""
 
 
 def run(bug: Bug | None, copy: Path) -> str:
@@ -161,7 +235,7 @@ def run(bug: Bug | None, copy: Path) -> str:
         path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
     options = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-rfE")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *SUITES, *options],
+        [sys.executable, "-m", "pytest", *(bug.tests if bug else ALL), *options],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy)},
         capture_output=True,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -173,3 +175,45 @@ def test_passages_are_cut_to_a_short_context(model) -> None:
     passages = short._passages(None)
     assert max(map(len, passages)) == 64
     assert all(tokens.ids[0] == model.tokenizer.bos_token_id for tokens in passages)
+
+
+def test_a_fit_in_blocks_is_the_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = lab.check(lab.sae(layer=3), texts=TEXTS).fit
+    monkeypatch.setattr("workbench.evaluation.BLOCK", 3)
+    parts = lab.check(lab.sae(layer=3), texts=TEXTS).fit
+    assert (parts.tokens, parts.l0) == (whole.tokens, whole.l0)
+    assert parts.fvu == pytest.approx(whole.fvu, rel=1e-6)
+
+
+def test_a_heatmap_is_drawn_where_there_is_no_figure(lab: Lab) -> None:
+    alike = lab.run([2, 300, 300], sites=[Site(0)])
+    transcoder = replace(lab.sae(layer=3), config=replace(lab.sae(layer=3).config))
+    other = Lab(lab.engine, wb.Suite(None, model="pocket"))
+    other.use(moved(transcoder, 3, "transcoder"))
+    lonely = other.run(TEXTS[0], sites=[Site(3, "transcoder")])  # what it writes was not read
+    one = lab.run("a")
+    assert one.badge(3) == lonely.badge(3, "transcoder") == ""
+    for run, layer, kind in ((alike, 0, "res"), (lonely, 3, "transcoder"), (one, 3, "res")):
+        assert run.heatmap(layer, kind).widget.tokens == list(run.tokens.strings)
+
+
+def test_an_sae_is_checked_in_a_lab_that_has_none(lab: Lab, tmp_path) -> None:
+    bare = Lab(lab.engine)
+    sae = bare.sae(lab.sae(layer=3).save(tmp_path / "saved"))
+    assert bare.check(sae, texts=TEXTS).fit.fvu < 0.25
+    assert bare._passages(None)
+
+
+def test_what_a_file_does_not_say_is_said_beside_its_name(lab: Lab, tmp_path) -> None:
+    source = Path(lab.sae(layer=3).config.source)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    shutil.copy(source, plain / "params.npz")
+    with pytest.raises(ValueError, match="layer"):
+        lab.sae(plain)
+    found = lab.sae(plain, layer=5, kind="att").config
+    assert (found.layer, found.kind) == (5, "att")
+    with pytest.raises(ValueError, match="leave the name out"):
+        lab.sae(plain, width="1k")
+    with pytest.raises(ValueError, match="name of an SAE or the layer"):
+        lab.sae()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 import workbench as wb
 from workbench.lab import Lab
@@ -170,3 +171,37 @@ def test_latest_job_wins() -> None:
     assert jobs.join(10)
     assert done == [0, 3]
     assert errors == []
+
+
+def test_a_loaded_module_needs_a_tokenizer_and_takes_no_options(lab: Lab) -> None:
+    module = lab.engine.module
+    with pytest.raises(ValueError, match="give its tokenizer="):
+        wb.open(module)
+    with pytest.raises(ValueError, match="got quantization"):
+        wb.open(module, tokenizer=lab.tokenizer, quantization="8bit")
+    again = wb.open(module, tokenizer=lab.tokenizer, suite=lab.suite)
+    assert again.generate("Once", max_new_tokens=3, seed=1).ids == (
+        lab.generate("Once", max_new_tokens=3, seed=1).ids
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("gemma-2-2b", "gemma-2-2b"),
+        ("gemma-2-2b-it", "gemma-2-2b"),
+        ("gemma-2-9b-it", "gemma-2-9b-it"),
+        ("gemma-3-1b-it", "gemma-3-1b-it"),
+        ("someone/model", None),
+    ],
+)
+def test_a_tuned_model_without_saes_gets_those_of_its_base(lab: Lab, name, model) -> None:
+    from dataclasses import replace
+
+    from workbench.lab import _suite
+
+    suite = _suite(replace(lab.engine, name=name), None, None, None, torch.float32)
+    assert (suite.model if suite else None) == model
+    asked = _suite(lab.engine, "google/gemma-2-9b", None, None, torch.float32)
+    assert asked is not None
+    assert asked.model == "gemma-2-9b"

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from workbench.binding import site_of
 from workbench.edits import Patch
+from workbench.features import Features
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sae.metrics import fvu
@@ -29,6 +30,8 @@ L0_FACTOR = 2.0
 """An L0 this many times larger or smaller than the published one needs an explanation."""
 FVU_DOUBT, FVU_LIMIT = 0.5, 1.0
 """From the first on other sites are tried; from the second on the mean of the tokens is better."""
+BLOCK = 64
+"""Tokens that are encoded at once: 256 MB of features for an SAE of a million."""
 SEARCH_TOKENS = 256
 """Tokens on which other sites are tried."""
 
@@ -116,7 +119,7 @@ def check(model: Model, sae: SAE, texts: Sequence[Tokens]) -> Check:
         raise ValueError("the text has fewer than two tokens after <bos>: give a longer one")
     read = _read(model, {site, site.writes_at}, texts)
     found = fit(sae, site, read)
-    notes = _notes(model, found, sae.config.l0)
+    notes = _notes(found, sae.config.l0)
     if found.fvu > FVU_DOUBT or notes:
         _refuse_a_wrong_site(model, sae, found, texts)
     losses = [_losses(model, sae, site, text) for text in texts]
@@ -127,22 +130,32 @@ def check(model: Model, sae: SAE, texts: Sequence[Tokens]) -> Check:
     return Check(sae.name, found, sae.config.l0, loss, spliced, zero, notes)
 
 
-def fit(sae: SAE, site: Site, read: dict[Site, Tensor], f: Tensor | None = None) -> Fit:
+def fit(sae: SAE, site: Site, read: dict[Site, Tensor], known: Features | None = None) -> Fit:
     """L0 and FVU of an SAE on activations ``(token, d_in)``, ``<bos>`` already left out.
+
+    Some tokens at a time: all features of a long text at once are gigabytes for a wide SAE.
 
     Args:
         sae: The SAE or transcoder.
         site: The site whose activations it gets.
         read: Activations by site; those of `site`, and of where it writes.
-        f: Feature activations ``(token, d_sae)`` if they are known already.
+        known: The features of the same text, ``<bos>`` at position 0, if they were computed.
+
+    Raises:
+        ValueError: If there are not two different tokens.
     """
+    active, parts = 0, []
     with torch.inference_mode():
-        x = read[site].to(sae.W_enc.device)
-        f = sae.encode(x) if f is None else f.to(x.device)
-        xhat = sae.decode(f, x)
-        target = read[site.writes_at].to(x.device)
-        active = float((f != 0).sum(-1).double().mean())
-        return Fit(site, len(f), active, fvu(target.float(), xhat.float()))
+        for start in range(0, len(read[site]), BLOCK):
+            x = read[site][start : start + BLOCK].to(sae.W_enc.device)
+            if known is None:
+                f = sae.encode(x)
+            else:
+                f = known.dense(start + 1, start + 1 + len(x)).to(x.device)
+            active += int((f != 0).sum())
+            parts.append(sae.decode(f, x).float().cpu())
+        target = read[site.writes_at].float().cpu()
+        return Fit(site, len(target), active / max(len(target), 1), fvu(target, torch.cat(parts)))
 
 
 def mean_norms(model: Model, sites: Sequence[Site], texts: Sequence[Tokens]) -> dict[Site, float]:
@@ -175,7 +188,7 @@ def _loss(logits: Tensor, text: Tokens) -> float:
     return float(-logits[:-1].float().log_softmax(-1).gather(1, ids[:, None]).sum())
 
 
-def _notes(model: Model, found: Fit, published: float | None) -> tuple[str, ...]:
+def _notes(found: Fit, published: float | None) -> tuple[str, ...]:
     """What is odd about the L0."""
     if published is None or not published:
         return ()

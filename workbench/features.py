@@ -56,10 +56,15 @@ class Features:
         """``(active,)`` bool: the entries that rankings count, which leave ``<bos>`` out."""
         return self.positions > 0
 
-    def dense(self) -> Tensor:
-        """``(pos, d_sae)``. Large for a long text and a wide SAE."""
-        out = torch.zeros(len(self.tokens), self.d_sae)
-        out[self.positions, self.indices] = self.values
+    def dense(self, start: int = 0, stop: int | None = None) -> Tensor:
+        """``(pos, d_sae)`` of the positions from `start` to `stop`, of all if left out.
+
+        Large for a long text and a wide SAE: 2 GB for 512 tokens and a million features.
+        """
+        stop = len(self.tokens) if stop is None else min(stop, len(self.tokens))
+        out = torch.zeros(max(stop - start, 0), self.d_sae)
+        inside = (self.positions >= start) & (self.positions < stop)
+        out[self.positions[inside] - start, self.indices[inside]] = self.values[inside]
         return out
 
     def of(self, index: int) -> Tensor:

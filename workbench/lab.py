@@ -24,6 +24,7 @@ from workbench.models import Busy, Model, load, wrap
 from workbench.pocket.manifest import verify, weights
 from workbench.runs import Run
 from workbench.sae import SAE
+from workbench.sae.catalog_data import model_name
 from workbench.sae.published import PublishedSuite, is_published, open_sae
 from workbench.sae.shelf import parse_bytes
 from workbench.sae.suite import Suite
@@ -85,6 +86,11 @@ def open(
     elif isinstance(name, str):
         model = load(name, device=device, dtype=dtype, **loading)
     else:
+        if tokenizer is None or device or dtype or loading:
+            raise ValueError(
+                "a loaded module stays as it is: give its tokenizer=, and no device, dtype or "
+                f"loading options (got {', '.join(loading) or 'tokenizer=None, a device or dtype'})"
+            )
         model = wrap(name, tokenizer, name=type(name).__name__)
     return Lab(model, _suite(model, suite, published, parse_bytes(memory), sae_dtype))
 
@@ -104,11 +110,13 @@ def _suite(
         "dtype": dtype,
         "memory": memory or int(SHARE * free_bytes(model.device)),
     }
-    name = published or model.name.removeprefix("google/")
+    name = published or model_name(model.name)
     if suite is None:
-        return PublishedSuite(name, **options) if is_published(name) else None
-    if isinstance(suite, str) and is_published(suite):
-        return PublishedSuite(suite, **options)
+        # Those of the base model serve its tuned sibling where it has none, and a note says so.
+        known = next((n for n in (name, name.removesuffix("-it")) if is_published(n)), None)
+        return PublishedSuite(known, **options) if known else None
+    if isinstance(suite, str) and is_published(model_name(suite)):
+        return PublishedSuite(model_name(suite), **options)
     return Suite(suite, model=name, **options)
 
 
@@ -170,7 +178,7 @@ class Lab:
         name: str | Path | None = None,
         *,
         layer: int | None = None,
-        kind: Kind = "res",
+        kind: Kind | None = None,
         width: str | int | None = None,
         l0: float | None = None,
     ) -> SAE:
@@ -180,20 +188,22 @@ class Lab:
             name: What `wb.catalog_entry` understands, a folder on the hub such as
                 ``"owner/repository/folder"``, or a file or folder on disk in any format of
                 `workbench.sae.formats`.
-            layer: Layer of the site, instead of a name.
-            kind: Kind of site.
+            layer: Layer of the site; beside a name only where the file does not say it.
+            kind: Kind of site, ``"res"`` if left out; beside a name as `layer`.
             width: Number of features, or a name such as ``"16k"``; the smallest if left out.
             l0: Mean active features a token; the nearest to 100 if left out.
 
         Raises:
             ValueError: If there is no such SAE; names what is near.
         """
-        if (name is None) == (layer is None):
-            raise ValueError("give either the name of an SAE or the layer of its site")
         if name is not None:
-            return open_sae(name, device=self._model.device)
-        assert layer is not None
-        return self.suite.sae(layer=layer, kind=kind, width=width, l0=l0)
+            if width is not None or l0 is not None:
+                raise ValueError("width and l0 choose among the SAEs of a site: leave the name out")
+            dtype = torch.float32 if self._suite is None else self._suite.dtype
+            return open_sae(name, layer=layer, kind=kind, dtype=dtype, device=self._model.device)
+        if layer is None:
+            raise ValueError("give the name of an SAE or the layer of its site")
+        return self.suite.sae(layer=layer, kind=kind or "res", width=width, l0=l0)
 
     def use(self, sae: SAE) -> SAE:
         """Let `sae` be the one of its site from now on, for runs, edits and widgets.
@@ -237,7 +247,7 @@ class Lab:
         room = self._model.context - 1  # for <bos>
         encoded = (
             self.tokenizer(passage, add_special_tokens=False)["input_ids"]
-            for passage in self.suite.sample
+            for passage in (self._suite or Suite(None, model=self._model.name)).sample
         )
         return [self.tokens(ids[:room]) for ids in encoded]
 

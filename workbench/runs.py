@@ -99,17 +99,22 @@ class Run:
             if self.suite is None:
                 raise ValueError(f"the fit at {site} is not in this recording; {self._has()}")
             read = {s: self.activation(s.layer, s.kind)[1:] for s in {site, site.writes_at}}
-            known = self.features(layer, kind).dense()[1:]
+            known = self.features(layer, kind)
             self._fits[site] = fit(self.suite.sae_at(site), site, read, known)
         return self._fits[site]
 
     def badge(self, layer: int, kind: Kind = "res") -> str:
-        """What to know before believing the features of a site: sparsity, reconstruction, masks."""
+        """What to know before believing the features of a site: sparsity, reconstruction, masks.
+
+        Without figures where there are none; see `fit`.
+        """
         parts = []
-        if len(self.tokens) > 2 and (self.suite is not None or Site(layer, kind) in self._fits):
+        try:
             found = self.fit(layer, kind)
             figures = f"L0 {found.l0:.0f}, FVU {found.fvu:.2f}"
             parts.append(f"{figures} on this text, <bos> left out")
+        except ValueError:
+            pass  # a text of one word, or a transcoder whose output was not read: nothing to say
         if self.suite is not None and self.model.endswith("-it") > self.suite.model.endswith("-it"):
             parts.append(f"SAE of {self.suite.model} on {self.model}")
         return " · ".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ import torch
 from conftest import random_sae
 from huggingface_hub import constants
 from sae.hub_server import Hub, close_connections, connect
+from safetensors.numpy import save
 
 from workbench.binding import bind
 from workbench.edits import Ablate, Steer
 from workbench.sae import SAE, hub
+from workbench.sae.catalog import catalog_entry
 from workbench.sae.formats import save_sae_lens
 from workbench.sae.hub import HubError
 from workbench.sae.published import PublishedSuite, is_published, open_sae
@@ -173,3 +176,41 @@ def test_gemma_3_has_suites_of_its_own() -> None:
     entry = suite._entry(Site(13), "16k", None)
     assert entry.path.name == "layer_13_width_16k_l0_big"  # 120 is the nearest to 100
     assert {site.kind for site in suite.sites} == {"res", "att", "mlp", "transcoder"}
+
+
+def test_an_sae_of_gemma_scope_2_opens_and_is_not_asked_for_again(server: Hub) -> None:
+    repo, folder = "google/gemma-scope-2-1b-pt", "transcoder_all/layer_3_width_16k_l0_big"
+    found = catalog_entry(f"{repo}/{folder}")
+    plain = {f"{k[0].lower()}{k[1:]}": v for k, v in arrays(4).items()}
+    server.put(repo, f"{folder}/params.safetensors", save(plain))
+    config = {
+        "hf_hook_point_in": "model.layers.3.pre_feedforward_layernorm.output",
+        "hf_hook_point_out": "model.layers.3.post_feedforward_layernorm.output",
+        "width": D_SAE,
+        "model_name": "gemma-v3-1b-pt",
+        "architecture": "jump_relu",
+        "l0": 150,
+        "affine_connection": False,
+        "type": "transcoder",
+    }
+    server.put(repo, f"{folder}/config.json", json.dumps(config).encode(), lfs=False)
+    server.put(repo, f"{folder}/examples.safetensors", b"x" * 5000)
+    suite = PublishedSuite("gemma-3-1b-pt")
+    sae = suite.sae(layer=3, kind="transcoder", width="16k", l0=found["l0"])
+    assert (sae.config.kind, sae.config.layer) == ("transcoder", 3)
+    x = torch.randn(5, D_IN, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(sae.encode(x), by_hand(x, 4), rtol=1e-4, atol=1e-5)
+    assert server.served(f"{folder}/examples.safetensors") == 0
+    asked = len(server.asked)
+    PublishedSuite("gemma-3-1b-pt").sae(layer=3, kind="transcoder", width="16k", l0=found["l0"])
+    assert len(server.asked) == asked
+
+
+def test_a_folder_of_which_nobody_knows_the_site_is_not_guessed(server: Hub) -> None:
+    server.put("someone/my-saes", OTHER, npz(2))
+    name = "someone/my-saes/" + OTHER.removesuffix("/params.npz")
+    with pytest.raises(ValueError, match="pass kind="):
+        open_sae(name)
+    sae = open_sae(name, kind="mlp")
+    assert (sae.config.kind, sae.config.layer) == ("mlp", 19)
+    np.testing.assert_array_equal(sae.direction(3), arrays(2)["W_dec"][3])

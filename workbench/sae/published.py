@@ -27,6 +27,9 @@ from workbench.sae.spellings import read as read_name
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 
+WHOLE = ("params.safetensors", "config.json")
+"""The files of an SAE of Gemma Scope 2."""
+
 
 def is_published(model: str) -> bool:
     """Whether the catalogue has SAEs of a model."""
@@ -108,17 +111,20 @@ def open_sae(name: str | Path, **options: Any) -> SAE:
     if read_name(str(name)) is None and re.fullmatch(r"[\w.-]+(/[\w.-]+)+", str(name)):
         return _fetched(*_split(Path(name)), **options)
     row = catalog_entry(str(name))
+    if row["kind"] is None and options.get("kind") is None:
+        raise ValueError(f"{name}: the name does not say what the SAE reads; pass kind='res', ...")
     place = Path(row["repo"], row["path"])
     options = {"model": row["model"] or "", **options}  # the folders or the config say the rest
     if _is_mappable(place):
         return _fetched(*_split(place), **options)
-    return _by_range(place, partial(_fetched, *_split(place), **options), model=options["model"])
+    site = {key: options.get(key) for key in ("model", "layer", "kind")}
+    return _by_range(place, partial(_fetched, *_split(place), **options), **site)
 
 
-def _by_range(place: Path, whole: Callable[[], SAE], *, model: str = "") -> SAE:
+def _by_range(place: Path, whole: Callable[[], SAE], **site: Any) -> SAE:
     """An SAE that is not on disk, whose single features are read from the hub."""
     repo, folder = _split(place)
-    found = RemoteSAE.open(repo, f"{folder}/{FILE_NAME}", whole=whole, model=model)
+    found = RemoteSAE.open(repo, f"{folder}/{FILE_NAME}", whole=whole, **site)
     return cast("SAE", found)
 
 
@@ -133,13 +139,16 @@ def _fetched(repo: str, folder: str, **options: Any) -> SAE:
 
 def _fetched_folder(repo: str, folder: str, layer: int | None) -> Path:
     """A folder of the hub with the files that belong to some format, and no others."""
+    top = f"{folder}/" if folder else ""
+    here = [hub.cached(repo, f"{top}{name}") for name in WHOLE]
+    if here[0] is not None and None not in here:
+        return here[0].parent  # a whole SAE of Gemma Scope 2: nobody has to be asked
     try:
         listed = hub.listing(repo, folder)
     except hub.HubError as error:
         if error.reason != "offline":
             raise
         return hub.fetch_folder(repo, folder)
-    top = f"{folder}/" if folder else ""
     wanted = [path for path in listed if _belongs(path.removeprefix(top), layer)]
     if not wanted:
         held = ", ".join(path.removeprefix(top) for path in listed[:12])
@@ -177,7 +186,7 @@ def _is_cached(place: Path) -> bool:
 def _file(folder: str) -> str:
     """The file of an SAE in a folder of Gemma Scope 1 or 2."""
     name = PurePosixPath(folder).name
-    return FILE_NAME if name.startswith("average_l0_") else "params.safetensors"
+    return FILE_NAME if name.startswith("average_l0_") else WHOLE[0]
 
 
 def _split(path: Path) -> tuple[str, str]:
