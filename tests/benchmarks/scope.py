@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from workbench.edits import Steer
 from workbench.lab import Lab
 from workbench.models import wrap
 from workbench.pocket.manifest import weights
+from workbench.sae.catalog import catalog, catalog_entry
 from workbench.sae.gemma_scope import load_sae
 from workbench.sae.suite import Suite
 from workbench.sites import Site
@@ -101,6 +103,24 @@ def median_ms(function: Callable[[], object], rounds: int = 15) -> float:
         function()
         times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times[1:])
+
+
+def catalogue() -> Iterator[tuple[str, str, str]]:
+    """The table, a look-up, and a name that there is not."""
+    start = time.perf_counter()
+    catalog()
+    yield (
+        "catalogue of 11,289 SAEs, first time",
+        f"{1e3 * (time.perf_counter() - start):.0f} ms",
+        "",
+    )
+    found = median_ms(lambda: catalog_entry("gemma-2-2b/20-gemmascope-res-16k"))
+
+    def miss() -> None:
+        with suppress(ValueError):
+            catalog_entry("google/gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_70")
+
+    yield "  a name; one that is not there", f"{found:.0f}, {median_ms(miss, 3):.0f} ms", ""
 
 
 def opening(path: Path) -> Iterator[tuple[str, str, str]]:
@@ -208,6 +228,7 @@ def generation(lab: Lab, edits: int) -> tuple[str, str, str]:
 
 def rows(device: str, folder: Path) -> Iterator[tuple[str, str, str]]:
     """Name, figure and target of each measurement."""
+    yield from catalogue()
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     engine = wrap(
         module(device, dtype), AutoTokenizer.from_pretrained(weights() / "base"), name="2b-shape"
