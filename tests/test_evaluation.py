@@ -193,8 +193,9 @@ def test_a_heatmap_is_drawn_where_there_is_no_figure(lab: Lab) -> None:
     lonely = other.run(TEXTS[0], sites=[Site(3, "transcoder")])  # what it writes was not read
     one = lab.run("a")
     assert one.badge(3) == lonely.badge(3, "transcoder") == ""
-    for run, layer, kind in ((alike, 0, "res"), (lonely, 3, "transcoder"), (one, 3, "res")):
-        assert run.heatmap(layer, kind).widget.tokens == list(run.tokens.strings)
+    for run, site in ((alike, Site(0)), (lonely, Site(3, "transcoder")), (one, Site(3))):
+        drawn = run.heatmap(site.layer, site.kind)
+        assert drawn.widget.tokens == list(run.tokens.strings)
 
 
 def test_an_sae_is_checked_in_a_lab_that_has_none(lab: Lab, tmp_path) -> None:
