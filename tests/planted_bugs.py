@@ -182,11 +182,19 @@ BUGS = (
         "extent.offset + (index + 1) * length",
         HUB,
     ),
-    Bug("a download is not looked into", "sae/hub.py", "if check is not None:", "if False:", HUB),
-    Bug("a hash is not compared", "sae/hub.py", "if not _same_hash(", "if False and (", HUB),
+    Bug(
+        "a download is not looked into",
+        "sae/hub/download.py",
+        "if check is not None:",
+        "if False:",
+        HUB,
+    ),
+    Bug(
+        "a hash is not compared", "sae/hub/download.py", "if not _same_hash(", "if False and (", HUB
+    ),
     Bug(
         "the token goes to the storage",
-        "sae/hub.py",
+        "sae/hub/source.py",
         'self._headers.pop("authorization", None)',
         "pass",
         HUB,

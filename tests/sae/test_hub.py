@@ -26,17 +26,19 @@ import pytest
 from huggingface_hub import constants
 from sae.hub_server import Hub, close_connections, connect, environment
 
-from workbench.sae import hub as network
 from workbench.sae.gemma_scope import check_params, load_sae
 from workbench.sae.hub import (
     HubError,
     RangeFile,
     cached,
     check_access,
+    failures,
     fetch,
     fetch_folder,
     listing,
+    ranges,
 )
+from workbench.sae.hub.source import Source
 
 REPO = "google/gemma-scope-2b-pt-res"
 PATH = "layer_20/width_4k/average_l0_71/params.npz"
@@ -81,7 +83,7 @@ def hub() -> Iterator[Hub]:
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, noted and not made."""
     made: list[float] = []
-    monkeypatch.setattr(network, "sleep", made.append)
+    monkeypatch.setattr(failures, "sleep", made.append)
     return made
 
 
@@ -308,7 +310,7 @@ def test_a_cause_that_names_a_signed_address_is_not_shown(
     def fail(*_: object) -> None:
         raise ConnectionError("no answer from storage/params.npz?Signature=signed-1")  # as requests
 
-    monkeypatch.setattr(network._Source, "_get", fail)
+    monkeypatch.setattr(Source, "_get", fail)
     refused("connection")
 
 
@@ -648,7 +650,7 @@ def test_a_server_that_ignores_ranges_is_not_read(hub: Hub, cache: Path) -> None
 
 def test_more_than_is_sensible_is_not_read_by_range(hub: Hub, cache: Path, monkeypatch) -> None:
     file = RangeFile(REPO, PATH)
-    monkeypatch.setattr(network, "LARGEST_READ", 10_000)
+    monkeypatch.setattr(ranges, "LARGEST_READ", 10_000)
     assert len(file.at(0, 10_000)) == 10_000
     with pytest.raises(ValueError, match="fetch the file"):
         file.at(0, 10_001)

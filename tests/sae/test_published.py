@@ -18,10 +18,10 @@ from safetensors.numpy import save
 
 from workbench.binding import bind
 from workbench.edits import Ablate, Steer
-from workbench.sae import SAE, hub
+from workbench.sae import SAE
 from workbench.sae.catalog import catalog_entry
 from workbench.sae.formats import save_sae_lens
-from workbench.sae.hub import HubError
+from workbench.sae.hub import HubError, failures
 from workbench.sae.published import PublishedSuite, is_published, open_sae
 from workbench.sites import Site
 
@@ -53,7 +53,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         served.put(REPO, PATH, npz(0))
         served.put(REPO, OTHER, npz(1))
         connect(served, tmp_path / "home", monkeypatch)
-        monkeypatch.setattr(hub, "sleep", lambda _: None)
+        monkeypatch.setattr(failures, "sleep", lambda _: None)
         yield served
         close_connections()
 
