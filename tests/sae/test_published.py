@@ -21,7 +21,7 @@ from workbench.edits import Ablate, Steer
 from workbench.sae import SAE
 from workbench.sae.catalog import catalog_entry
 from workbench.sae.formats import save_sae_lens
-from workbench.sae.hub import HubError, failures
+from workbench.sae.hub import HubError, cached, failures
 from workbench.sae.published import PublishedSuite, is_published, open_sae
 from workbench.sites import Site
 
@@ -149,7 +149,7 @@ def test_weights_with_nan_never_reach_the_cache(server: Hub, tmp_path: Path) -> 
     server.put("someone/my-saes", "cfg.json", (tmp_path / "saved" / "cfg.json").read_bytes())
     with pytest.raises(HubError, match="not finite"):
         open_sae("someone/my-saes")
-    assert hub.cached("someone/my-saes", "sae_weights.safetensors") is None
+    assert cached("someone/my-saes", "sae_weights.safetensors") is None
 
 
 def test_offline_uses_what_is_there_and_says_what_is_missing(
