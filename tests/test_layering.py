@@ -31,6 +31,7 @@ ORDER = (
     "receipts",
     "tracing",
     "features",
+    "fluency",
     # analysis, one file a technique
     "evolution",
     "lens",

@@ -25,6 +25,7 @@ _HOME: dict[str, str] = {
     "Ablate": "edits",
     "Clamp": "edits",
     "Features": "features",
+    "Fluency": "fluency",
     "Generation": "tracing",
     "Lab": "lab",
     "LiveEdits": "tracing",
