@@ -41,6 +41,7 @@ ORDER = (
     "training",
     "index",
     "figures",
+    "calibration",  # draws itself
     "widgets",
     "panels",
     "runs",
