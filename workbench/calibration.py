@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 
 from workbench.binding import Probe
 from workbench.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
-from workbench.figures import calibration_curve
+from workbench.figures import Curve, calibration_curve
 from workbench.fluency import FLUENT_EXCESS, FLUENT_REPETITION, fluency
 from workbench.models import Model
 from workbench.receipts import NoEffectWarning
@@ -59,10 +59,11 @@ FACTORS = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 
 UNIT_NAMES: dict[Unit, str] = {
     "max": "typical maxima",
-    "norm": "of the layer's mean norm",
-    "raw": "times",
+    "norm": "shares of the layer's mean norm",
+    "raw": "times its activation",
 }
 """What to call a strength's unit; only a factor is raw here."""
+VERBS: dict[Mode, str] = {"steer": "steer by", "clamp": "clamp to", "scale": "scale by"}
 
 
 @dataclass(frozen=True)
@@ -242,20 +243,21 @@ class Calibration:
 
     def figure(self) -> go.Figure:
         """Effect, loss and repetition against strength, with the band shaded."""
-        frame = self.frame
-        effect = self.effect_unit or "caller's measure"
+        frame, own = self.frame, self.effect_unit or "caller's measure"
+        curves = [
+            Curve("effect", own, frame["effect"], height=1.2),
+            Curve("loss above twin", "nats a token", frame["excess"], FLUENT_EXCESS),
+            Curve("repetition", "share of 4-grams", frame["repetition"], FLUENT_REPETITION, 0.8),
+        ]
+        where = f"feature ({self.feature[0]}, {self.feature[1]}) at {self.kind}"
         return calibration_curve(
             frame["strength"],
-            {
-                f"effect<br>({effect})": (frame["effect"], None),
-                "loss above twin<br>(nats a token)": (frame["excess"], FLUENT_EXCESS),
-                "repeated<br>4-grams (share)": (frame["repetition"], FLUENT_REPETITION),
-            },
+            curves,
             band=self.band,
             best=self.best,
             neutral=self.neutral,
-            title=f"{self.label or 'feature'} ({self.feature[0]}, {self.feature[1]}) · {self.kind}",
-            unit=f"{self.mode}, {UNIT_NAMES[self.unit]}",
+            title=f"{self.label} · {where}" if self.label else where,
+            axis=f"{VERBS[self.mode]} ({UNIT_NAMES[self.unit]})",
         )
 
     def save(self, path: str | Path) -> Path:
