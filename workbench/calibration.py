@@ -27,11 +27,11 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.binding import Probe
 from workbench.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
 from workbench.figures import Curve, calibration_curve
 from workbench.fluency import FLUENT_EXCESS, FLUENT_REPETITION, fluency
 from workbench.models import Model
+from workbench.program import Probe
 from workbench.receipts import NoEffectWarning
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
@@ -50,6 +50,8 @@ STAYS = 0.85
 """Share of the texts that have to be fluent at a strength in the band: 7 of 8."""
 PROMPTS, PROMPT_TOKENS = 8, 16
 """Of the suite's passages, how many are continued and how much of each is given."""
+ROWS = 32
+"""Texts that are written side by side."""
 STEPS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
 """Strengths to both sides in typical maxima. Features differ: a band may end at 0.5 or beyond 3."""
 SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
@@ -282,9 +284,7 @@ class Calibration:
             found |= {"feature": tuple(found["feature"]), "prompts": tuple(found["prompts"])}
             return cls(**found, points=points)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
-            raise ValueError(
-                f"{path} is no {FORMAT} file: Calibration.save writes them"
-            ) from None
+            raise ValueError(f"{path} is no {FORMAT} file: Calibration.save writes them") from None
 
 
 def beginnings(passages: Sequence[Tokens], tokenizer: Any) -> list[Tokens]:
@@ -332,7 +332,8 @@ def calibrate(
     try:
         options = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop}
         for twins in _texts(model, suite, prompts, [[]], options):
-            for texts in _texts(model, suite, prompts, map(control.edits, order), options):
+            sweep = [control.edits(strength) for strength in order]
+            for texts in _texts(model, suite, prompts, sweep, options):
                 points.append(judge.point(order[len(points)], texts, twins))
                 bar.update()
     except KeyboardInterrupt:
@@ -376,18 +377,22 @@ def _texts(
     model: Model,
     suite: Suite,
     prompts: Sequence[Tokens],
-    sweep: Iterable[Sequence[Edit]],
+    sweep: Sequence[Sequence[Edit]],
     options: dict[str, Any],
 ) -> Iterator[list[Generation]]:
     """The prompts' texts under each list of edits in turn; ends early when it is stopped."""
-    for edits in sweep:
+    count = max(ROWS // len(prompts), 1) if prompts else 1
+    for start in range(0, len(sweep), count):
+        block = sweep[start : start + count]
+        each = [edits for edits in block for _ in prompts]
         with warnings.catch_warnings():
             # Expected on some prompts; `Calibration.notes` speaks up if it never acted at all.
             warnings.simplefilter("ignore", NoEffectWarning)
-            texts = generate(model, prompts, edits=edits, source=suite, **options)
+            texts = generate(model, [*prompts] * len(block), each=each, source=suite, **options)
         if options["stop"].is_set():
             return
-        yield texts
+        for place in range(0, len(texts), len(prompts)):
+            yield texts[place : place + len(prompts)]
 
 
 @dataclass(frozen=True)
