@@ -1,4 +1,4 @@
-"""How far can a feature be pushed? Its effect against the fluency of the text, strength by strength.
+"""How far can a feature be pushed? Its effect against the fluency of the text, by strength.
 
 1. Write: the same prompts are continued with the same seed at every strength, and once unsteered.
 2. Judge: each text is read by the model without edits. That gives its fluency beside its unsteered
@@ -50,7 +50,7 @@ STAYS = 0.85
 """Share of the texts that have to be fluent at a strength in the band: 7 of 8."""
 PROMPTS, PROMPT_TOKENS = 8, 16
 """Of the suite's passages, how many are continued and how much of each is given."""
-ROWS = 32
+ROWS = 64
 """Texts that are written side by side."""
 STEPS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
 """Strengths to both sides in typical maxima. Features differ: a band may end at 0.5 or beyond 3."""
@@ -211,7 +211,7 @@ class Calibration:
 
     @property
     def best(self) -> float:
-        """The strength in the band with the largest effect; of equals the one nearest to neutral."""
+        """The strength in the band with the largest effect; of equals the nearest to neutral."""
         low, high = self.band
         inside = [p for p in self.points if low <= p.strength <= high]
         inside.sort(key=lambda p: abs(p.strength - self.neutral))
