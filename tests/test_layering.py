@@ -37,6 +37,7 @@ ORDER = (
     "writing",
     "tracing",
     "features",
+    "fluency",
     # analysis, one file a technique
     "evolution",
     "lens",
@@ -46,6 +47,8 @@ ORDER = (
     "training",
     "index",
     "figures",
+    "calibration",  # its result draws itself
+    "strengths",
     "widgets",
     "panels",
     "runs",
