@@ -24,6 +24,8 @@ except PackageNotFoundError:  # a checkout that is on the path and not installed
 _HOME: dict[str, str] = {
     "Ablate": "edits",
     "Clamp": "edits",
+    "Contrast": "contrast",
+    "Direction": "directions",
     "Features": "features",
     "Generation": "tracing",
     "Lab": "lab",
