@@ -23,6 +23,7 @@ except PackageNotFoundError:  # a checkout that is on the path and not installed
 
 _HOME: dict[str, str] = {
     "Ablate": "edits",
+    "Autosteer": "autosteer",
     "Clamp": "edits",
     "Contrast": "contrast",
     "Direction": "directions",

@@ -231,7 +231,7 @@ def read_texts(
     with tqdm(total=len(texts) * len(blocks), desc="reading texts", disable=not progress) as bar:
         for block in blocks:
             gathered = {site: _Gathered(suite.sae_at(site).config.d_sae) for site in block}
-            for batch in _batches(model, texts, block):
+            for batch in batches(model, texts, block):
                 activations = trace(model, [texts[i] for i in batch], block).activations
                 for site, x in activations.items():
                     own = [
@@ -244,7 +244,9 @@ def read_texts(
                 yield gathered.pop(site).reading(suite, site, len(texts), pool)
 
 
-def _batches(model: Model, texts: Sequence[Tokens], sites: Sequence[Site]) -> Iterator[list[int]]:
+def batches(
+    model: Model, texts: Sequence[Tokens], sites: Sequence[Site] = ()
+) -> Iterator[list[int]]:
     """Texts of like length together, as many as fit `BYTES`, by their places."""
     numbers = model.config.vocab_size + sum(site.width(model.config) for site in sites)
     most = BYTES // (4 * numbers)

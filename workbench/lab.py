@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from workbench.autosteer import Autosteer, autosteer
 from workbench.binding import site_of
 from workbench.contrast import Contrast, Pool, contrast
 from workbench.doctor import free_bytes
@@ -413,6 +414,50 @@ class Lab:
             sites=sites,
             k=k,
             pool=pool,
+            seed=seed,
+            progress=progress,
+        )
+
+    def autosteer(
+        self,
+        name: str,
+        examples: Sequence[Prompt | Tokens],
+        *,
+        against: Sequence[Prompt | Tokens] | None = None,
+        size: int = 3,
+        layers: Sequence[int] | None = None,
+        kinds: Sequence[Kind] = ("res",),
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Autosteer:
+        """Propose features and strengths that write what `examples` have in common.
+
+        See `workbench.autosteer` for how they are found and scored.
+
+        Args:
+            name: What is wanted, such as ``"more formal"``.
+            examples: Texts that have it, best ten or more.
+            against: Texts that lack it; ordinary passages if left out.
+            size: Most features.
+            layers: Where to look; all whose SAE is at hand without a download if left out.
+            kinds: Kinds of site.
+            seed: Fixes which half of the texts chooses, and the controls.
+            progress: Show bars.
+
+        Raises:
+            TypeError: If a side is one text instead of a list.
+            ValueError: If a side is empty, a text stands on both, or there is no such SAE.
+        """
+        chosen = self._texts("examples", examples)
+        neutral = self._passages(None) if against is None else self._texts("against", against)
+        return autosteer(
+            self._model,
+            self.suite,
+            name,
+            chosen,
+            neutral,
+            sites=self._sites(layers, kinds),
+            size=size,
             seed=seed,
             progress=progress,
         )
