@@ -2,18 +2,18 @@
 
 What steering has to do is to bring the examples in where they are not: so each example is read
 after the opening of an unrelated text, as it would be written after an unrelated prompt. The gain
-of some edits is the rise of the log-probability of its tokens there, in nats a token. Read alone, an
-example says of its own first words what will follow, and hardly any edit can add to that.
+of some edits is the rise of the log-probability of its tokens there, in nats a token. Read alone,
+an example says of its own first words what will follow, and hardly any edit can add to that.
 
 1. One half of the texts chooses. Features that tell the examples from the other texts
-   (`workbench.contrast`) are candidates: one that tells is not yet one that writes, so each is tried
-   at some strengths, and then the best are added to each other while the gain rises. Some features
-   make any change of subject likelier, so what the other texts gain after such openings is taken
-   off.
+   (`workbench.contrast`) are candidates: one that tells is not yet one that writes, so each is
+   tried at some strengths, and then the best are added to each other while the gain rises. Some
+   features make any change of subject likelier, so what the other texts gain after such openings
+   is taken off.
 2. The other half, not seen before, gives the gain that is reported, and the price: the rise of the
    loss on the other texts as they are.
-3. Controls: random live features, and random directions, in place of each edit, at the same site and
-   with the same norm added; the mean of some draws.
+3. Controls: random live features, and random directions, in place of each edit, at the same site
+   and with the same norm added; the mean of some draws.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ CANDIDATES, FINALISTS = 20, 5
 FIRST = 0.5
 STRENGTHS = (0.25, 0.5, 0.75, 1.25)
 """Multiples of a feature's typical maximum."""
-LEAST = 0.005
+LEAST = 0.01
 """Nats a token that a further edit must bring: less is within the noise of a few examples."""
 SEARCH, DRAWS = 32, 5
 """Examples that the search reads at most, and draws of each control."""
@@ -137,7 +137,7 @@ class Trial:
         return -self._rise(self.others, edits, source)
 
     def own_gain(self, edits: Sequence[Steer], least: float) -> float:
-        """The gain less what any text gains after such openings; the gain where it is below `least`."""
+        """The gain less what any text gains there; the gain alone where that is below `least`."""
         gain = self.gain(edits)
         if gain < least:
             return gain
