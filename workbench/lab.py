@@ -16,10 +16,11 @@ import torch
 
 from workbench.autosteer import Autosteer, autosteer
 from workbench.binding import site_of
+from workbench.calibration import Calibration, Mode
 from workbench.contrast import Contrast, Pool, contrast
 from workbench.doctor import free_bytes
-from workbench.edits import Edit, Steer, When
-from workbench.evaluation import Check, check, mean_norms
+from workbench.edits import Ablate, Clamp, Edit, Steer, When
+from workbench.evaluation import Check, check, mean_activations, mean_norms
 from workbench.evolution import relatives, relatives_frame
 from workbench.features import logit_effects
 from workbench.models import Busy, Model, load, wrap
@@ -31,6 +32,7 @@ from workbench.sae.published import PublishedSuite, is_published, open_sae
 from workbench.sae.shelf import parse_bytes
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
+from workbench.strengths import Control, Effect, beginnings, calibrate
 from workbench.tokens import Prompt, Tokens, tokenize
 from workbench.tracing import Generation, LiveEdits, Step, generate, trace
 
@@ -232,15 +234,29 @@ class Lab:
         return check(self._model, sae, self._passages(texts))
 
     def prepare(self, edits: Sequence[Edit]) -> None:
-        """Measure the mean norms that `edits` need and nobody knows yet."""
-        inner = [edit.edit if isinstance(edit, When) else edit for edit in edits]
-        wanted = {
-            edit.site.writes_at for edit in inner if isinstance(edit, Steer) and edit.unit == "norm"
-        }
-        if self._suite is None or all(map(self._suite.knows_norm, wanted)):
+        """Measure what `edits` need and nobody knows yet: mean norms and mean activations."""
+        if self._suite is None:
             return
-        sites = sorted({site.writes_at for site in self._suite.sites} | wanted)
-        self._suite.norms |= mean_norms(self._model, sites, self._passages(None))
+        inner = [edit.edit if isinstance(edit, When) else edit for edit in edits]
+        written = {
+            edit.site.writes_at
+            for edit in inner
+            if isinstance(edit, Steer | Clamp) and edit.unit == "norm"
+        }
+        if not all(map(self._suite.knows_norm, written)):
+            sites = sorted({site.writes_at for site in self._suite.sites} | written)
+            self._suite.norms |= mean_norms(self._model, sites, self._passages(None))
+        features: dict[Site, list[int]] = {}
+        for edit in inner:
+            if isinstance(edit, Ablate) and edit.to == "mean":
+                self._suite.sae_at(edit.site).check_index(edit.index)
+                if not self._suite.knows_mean(edit.site, edit.index):
+                    features.setdefault(edit.site.check(self._model.config), []).append(edit.index)
+        if features:
+            saes = {site: self._suite.sae_at(site) for site in features}
+            found = mean_activations(self._model, saes, features, self._passages(None))
+            for site, means in found.items():
+                self._suite.means.setdefault(site, {}).update(means)
 
     def _passages(self, texts: Sequence[Prompt] | None) -> list[Tokens]:
         """`texts` as tokens, or the suite's passages, cut to the context."""
@@ -323,11 +339,97 @@ class Lab:
         prompts: Sequence[Prompt | Tokens],
         **options: Any,
     ) -> list[Generation]:
-        """As `generate`, for several prompts in one batch; each gives what it would give alone."""
-        edits = options.get("edits", ())
-        self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
+        """As `generate`, for several prompts in one batch; each gives what it would give alone.
+
+        ``each=`` in the place of ``edits=`` has a list of edits for every prompt.
+        """
+        lists = (options.get("edits", ()), *(options.get("each") or ()))
+        plain = (edits.edits if isinstance(edits, LiveEdits) else edits for edits in lists)
+        self.prepare([edit for edits in plain for edit in edits])
         return generate(
             self._model, [self.tokens(p) for p in prompts], source=self._suite, **options
+        )
+
+    def sweep(
+        self,
+        prompt: Prompt | Tokens,
+        each: Sequence[Sequence[Edit]],
+        *,
+        batch: int = 32,
+        **options: Any,
+    ) -> list[Generation]:
+        """One prompt under many lists of edits, such as one for each strength, side by side.
+
+        Args:
+            prompt: What every text begins with.
+            each: The lists; ``[]`` gives the unedited text.
+            batch: How many to write at once.
+            options: Of `workbench.tracing.generate`, such as ``max_new_tokens`` and ``seed``, which
+                every text shares.
+
+        Returns:
+            A text for each list, equal to what `generate` gives for it alone.
+
+        Raises:
+            ValueError: If `batch` is below 1.
+        """
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        tokens, found = self.tokens(prompt), []
+        for start in range(0, len(each), batch):
+            part = each[start : start + batch]
+            found += self.generate_many([tokens] * len(part), each=part, **options)
+        return found
+
+    def calibrate(
+        self,
+        feature: tuple[int, int],
+        kind: Kind = "res",
+        *,
+        mode: Mode = "steer",
+        strengths: Sequence[float] | None = None,
+        prompts: Sequence[Prompt | Tokens] | None = None,
+        max_new_tokens: int = 40,
+        seed: int = 0,
+        effect: Effect | None = None,
+        progress: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Calibration:
+        """How far a feature can be pushed before the text breaks; see `workbench.strengths`.
+
+        Args:
+            feature: ``(layer, index)``.
+            kind: Kind of site of the feature.
+            mode: ``"steer"``, ``"clamp"`` or ``"scale"``.
+            strengths: What to try, in typical maxima (shares of the layer's mean norm where none is
+                known; factors for ``"scale"``); a range that suits most features if left out.
+            prompts: What the texts begin with; beginnings of the suite's passages if left out.
+            max_new_tokens: Length of the texts.
+            seed: Of the texts, which are drawn at temperature 1.
+            effect: From the texts at a strength to a number, such as the share of words that you
+                want to see; the feature's own mean activation in them if left out.
+            progress: Whether to show a bar.
+            stop: Set it from another thread, or interrupt the kernel: what is finished is returned.
+
+        Raises:
+            ValueError: If the feature, the mode or a strength is impossible.
+        """
+        control = Control.of(self.suite, feature, kind, mode)
+        if control.unit == "norm":
+            self.prepare([Steer(feature, 0.0, kind=kind, unit="norm")])
+        return calibrate(
+            self._model,
+            self.suite,
+            control,
+            beginnings(self._passages(None), self.tokenizer)
+            if prompts is None
+            else [self.tokens(prompt) for prompt in prompts],
+            strengths=strengths,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            effect=effect,
+            progress=progress,
+            stop=stop,
         )
 
     def find(self, label: str) -> pd.DataFrame:
