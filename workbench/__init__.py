@@ -29,6 +29,7 @@ _HOME: dict[str, str] = {
     "Lab": "lab",
     "LiveEdits": "tracing",
     "Patch": "edits",
+    "Recipe": "recipes",
     "Run": "runs",
     "SAE": "sae",
     "Scale": "edits",
@@ -40,6 +41,7 @@ _HOME: dict[str, str] = {
     "catalog": "sae.catalog",
     "catalog_entry": "sae.catalog",
     "open": "lab",
+    "open_recipe": "recipes",
     "open_run": "runs",
 }
 """Public name -> the module below `workbench` that defines it."""
