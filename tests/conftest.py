@@ -86,6 +86,9 @@ class RandomSuite:
     def typical_maximum(self, site: Site, index: int) -> float:
         return 1.0 + site.layer + len(site.kind) / 2 + index / 10
 
+    def mean_activation(self, site: Site, index: int) -> float:
+        return 0.5 + site.layer / 4 + len(site.kind) / 8 + index / 20
+
     def mean_norm(self, site: Site) -> float:
         return 3.0 + site.layer + len(site.kind)
 

@@ -3,98 +3,73 @@
 Every edit is a frozen dataclass that can be printed, compared, saved and listed. An edit *adds a
 difference* instead of replacing the activation by a reconstruction, so the SAE's error stays in
 place and no other feature is touched. With ``f`` the feature's activation at a token, ``d`` its
-decoder row and ``x`` the activation at the site:
+decoder row, ``m`` its mean activation over ordinary text and ``x`` the activation at the site:
 
-==========================  ==============================================
-`Steer(feature, s)`         ``x + s d``
-`Clamp(feature, v)`         ``x + (v - f) d``
-`Scale(feature, s)`         ``x + (s - 1) f d``
-`Ablate(feature)`           ``x - f d``
-`Patch(site, run, ...)`     another run's activation, or only the named features' part of it
-`When(condition, edit)`     the edit, where another feature is above a threshold
-==========================  ==============================================
+============================  ==============================================
+`Steer(feature, s)`           ``x + s d``
+`Clamp(feature, v)`           ``x + (v - f) d``
+`Scale(feature, s)`           ``x + (s - 1) f d``
+`Ablate(feature)`             ``x - f d``
+`Ablate(feature, to="mean")`  ``x + (m - f) d``
+`Patch(site, run, ...)`       another run's activation, or only the named features' part of it
+`When(condition, edit)`       the edit, where another feature is above a threshold
+`Splice(site, ...)`           ``b_dec + sum_{i kept} f_i d_i``, and ``+ (x - SAE(x))`` if asked for
+`Freeze(site)`                the activation of the unedited run over the same text
+============================  ==============================================
 
 Edits at one site are simultaneous: every ``f`` (of a condition, too) is that of the activation as
-it arrives, and the differences are summed; two edits of one feature add up. Edits at several sites
-act in execution order, each on what the earlier ones left.
-
-Where an edit acts. ``when`` is ``"prompt"``, ``"generated"`` or ``"both"``. `positions` names
-prompt positions (negative ones count from the prompt's end) and `steps` names forward passes: step
-0 reads the prompt, step 1 the first generated token, and so on. ``<bos>`` is never edited unless
-`positions` names 0: its activation is far outside of what SAEs were trained on.
+it arrives, and the differences are summed; two edits of one feature add up. Only a `Freeze` comes
+first: the others act on what it holds. Edits at several sites act in execution order, each on what
+the earlier ones left. `workbench.scopes` says what ``when``, ``positions`` and ``steps`` mean.
 """
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
-import torch
 from torch import Tensor
 
+from workbench.scopes import (
+    Occasion,
+    Scope,
+    as_tuple,
+    check_choice,
+    check_number,
+    is_whole,
+    normalise,
+)
+from workbench.site_edits import Freeze, Patch, Splice
 from workbench.sites import Kind, Site, check_kind
+
+__all__ = [
+    "Ablate",
+    "Clamp",
+    "Edit",
+    "Feature",
+    "FeatureEdit",
+    "Freeze",
+    "Occasion",
+    "Patch",
+    "Scale",
+    "Scope",
+    "Splice",
+    "Steer",
+    "Unit",
+    "When",
+    "ablate",
+    "check_edit",
+    "check_feature",
+    "edit_list",
+    "freeze_rest",
+]
 
 Feature = tuple[int, int]
 """``(layer, index)``."""
 Unit = Literal["max", "norm", "raw"]
-Occasion = Literal["prompt", "generated", "both"]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """Where an edit acts; see the module's docstring."""
-
-    when: Occasion = "both"
-    positions: tuple[int, ...] | None = None
-    steps: tuple[int, ...] | None = None
-
-    def __post_init__(self) -> None:
-        _check_choice("when", self.when, get_args(Occasion))
-        if self.positions is not None and self.when == "generated":
-            raise ValueError("positions are prompt positions: use steps with when='generated'")
-        if self.steps is not None and any(step < 0 for step in self.steps):
-            raise ValueError(f"steps count forward passes from 0, got {min(self.steps)}")
-
-    def holds(self, step: int) -> bool:
-        """Whether the token that pass `step` reads is in it; from 1 on, for all rows alike."""
-        if self.when == "prompt" or self.positions is not None:
-            return False
-        return self.steps is None or step in self.steps
-
-    def mask(self, positions: Tensor, prompt_length: Tensor) -> Tensor:
-        """Where the edit acts.
-
-        Args:
-            positions: ``(batch, pos)`` position of each token in its own sequence; negative for
-                padding.
-            prompt_length: ``(batch, 1)`` tokens of each prompt.
-
-        Returns:
-            ``(batch, pos)`` bool.
-        """
-        in_prompt = positions < prompt_length
-        if self.positions is None:
-            chosen = positions > 0
-        else:
-            wanted = torch.tensor(self.positions, device=positions.device)
-            absolute = torch.where(
-                wanted < 0, wanted + prompt_length, wanted.expand(len(positions), -1)
-            )
-            chosen = (
-                (positions[:, :, None] == absolute[:, None, :]).any(-1)
-                & in_prompt
-                & (positions >= 0)
-            )
-        if self.when != "both":
-            chosen &= in_prompt if self.when == "prompt" else ~in_prompt
-        if self.steps is not None:
-            step = (positions - prompt_length + 1).clamp(min=0)
-            chosen &= torch.isin(step, torch.tensor(self.steps, device=positions.device))
-        return chosen
+Mean = Literal["zero", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +90,13 @@ class FeatureEdit:
     def __post_init__(self) -> None:
         object.__setattr__(self, "feature", check_feature(self.feature))
         check_kind(self.kind)
-        _normalise(self, "positions", "steps")
+        normalise(self, "positions", "steps")
         for name in ("strength", "value", "factor"):
-            _check_number(name, getattr(self, name, 0.0))
+            check_number(name, getattr(self, name, 0.0))
         if hasattr(self, "unit"):
-            _check_choice("unit", self.unit, get_args(Unit))  # pyright: ignore[reportAttributeAccessIssue]
+            check_choice("unit", self.unit, get_args(Unit))  # pyright: ignore[reportAttributeAccessIssue]
+        if hasattr(self, "to"):
+            check_choice("to", self.to, get_args(Mean))  # pyright: ignore[reportAttributeAccessIssue]
         _ = self.scope, self.site  # their own checks
 
     @property
@@ -135,7 +112,7 @@ class FeatureEdit:
     @property
     def scope(self) -> Scope:
         """Where the edit acts."""
-        return Scope(self.when, _tuple(self.positions), _tuple(self.steps))
+        return Scope(self.when, as_tuple(self.positions), as_tuple(self.steps))
 
     @property
     def amount(self) -> tuple[float, Unit]:
@@ -225,48 +202,14 @@ class Scale(FeatureEdit):
 
 @dataclass(frozen=True)
 class Ablate(FeatureEdit):
-    """Take the feature out: the same as `Scale` by 0."""
+    """Take the feature out: the same as `Scale` by 0. Or hold it at its mean."""
+
+    to: Mean = field(default="zero", kw_only=True)
+    """``"zero"``, or ``"mean"``: the feature's mean activation over ordinary text."""
 
     def line(self, amount: float) -> tuple[float, float]:
         """See `FeatureEdit`."""
-        return 0.0, -1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Patch:
-    """Replace an activation by another run's, at the same prompt positions.
-
-    With `features`, only their part is replaced: ``x + sum_i (f_i' - f_i) d_i``, with ``f'`` of the
-    other run.
-    """
-
-    site: Site
-    """Where."""
-    activation: Tensor
-    """``(pos, d_in)`` of the other run, such as ``run.activation(5)``."""
-    positions: Sequence[int] | None = field(default=None, kw_only=True)
-    """Prompt positions, or None for all but ``<bos>`` that both have."""
-    features: Sequence[int] | None = field(default=None, kw_only=True)
-    """Indices in the site's SAE, or None for the whole activation."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.site, Site):
-            raise TypeError(f"a patch needs a Site, such as Site(5, 'res'); got {self.site!r}")
-        if self.site.kind == "transcoder":
-            raise ValueError(
-                f"{self.site} is only read: patch what its MLP writes, at {self.site.writes_at}"
-            )
-        if not isinstance(self.activation, Tensor) or self.activation.dim() != 2:
-            got = tuple(getattr(self.activation, "shape", ())) or type(self.activation).__name__
-            raise ValueError(f"the activation to patch in must be a tensor (pos, d_in), got {got}")
-        if not torch.isfinite(self.activation).all():
-            raise ValueError("the activation to patch in holds NaN or infinity")
-        _normalise(self, "positions", "features")
-
-    @property
-    def scope(self) -> Scope:
-        """Where the edit acts."""
-        return Scope("prompt", _tuple(self.positions))
+        return amount, -1.0
 
 
 @dataclass(frozen=True)
@@ -287,7 +230,7 @@ class When:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "condition", check_feature(self.condition))
-        _check_number("above", self.above)
+        check_number("above", self.above)
         if not isinstance(self.edit, Steer | Clamp | Scale | Ablate):
             raise TypeError(
                 f"When takes a Steer, Clamp, Scale or Ablate to do, got {type(self.edit).__name__}"
@@ -314,7 +257,7 @@ class When:
         return self.edit.scope
 
 
-Edit = Steer | Clamp | Scale | Ablate | Patch | When
+Edit = Steer | Clamp | Scale | Ablate | Patch | When | Splice | Freeze
 """Any edit."""
 
 
@@ -340,7 +283,8 @@ def check_edit(number: int, edit: object) -> None:
     """
     if not isinstance(edit, Edit):
         raise TypeError(
-            f"edit {number} is {edit!r}; an edit is one of Steer, Clamp, Scale, Ablate, Patch, When"
+            f"edit {number} is {edit!r}; an edit is one of Steer, Clamp, Scale, Ablate, Patch, "
+            "When, Splice, Freeze"
         )
 
 
@@ -350,41 +294,54 @@ def check_feature(feature: object) -> Feature:
     Raises:
         TypeError: If it is not ``(layer, index)``.
     """
-    if isinstance(feature, tuple) and len(feature) == 2 and all(map(_is_whole, feature)):
+    if isinstance(feature, tuple) and len(feature) == 2 and all(map(is_whole, feature)):
         return operator.index(feature[0]), operator.index(feature[1])
     raise TypeError(f"a feature is (layer, index), such as (5, 231); got {feature!r}")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+def ablate(
+    features: Iterable[Feature], *, kind: Kind = "res", to: Mean = "zero", **scope: Any
+) -> tuple[Ablate, ...]:
+    """The ablation of a whole set.
+
+    >>> ablate([(5, 231), (6, 17)], to="mean")[1].to
+    'mean'
+
+    Args:
+        features: ``(layer, index)`` of each.
+        kind: Kind of site of all of them.
+        to: As for `Ablate`.
+        scope: ``when``, ``positions`` and ``steps``, as for every edit.
+
+    Raises:
+        ValueError: If one is there twice: it would be taken out twice.
+    """
+    found = tuple(Ablate(feature, kind=kind, to=to, **scope) for feature in features)
+    twice = [edit.feature for i, edit in enumerate(found) if edit in found[:i]]
+    if twice:
+        raise ValueError(f"feature {twice[0]} is in the set twice and would be taken out twice")
+    return found
 
 
-def _normalise(edit: object, *names: str) -> None:
-    """Turn the named fields into tuples of plain integers, where they are given."""
-    for name in names:
-        value = getattr(edit, name)
-        if value is None:
-            continue
-        whole = isinstance(value, Iterable) and not isinstance(value, str)
-        found: tuple[Any, ...] = tuple(value) if whole else ()
-        if not found or not all(map(_is_whole, found)):
-            raise TypeError(
-                f"{name} is a list of whole numbers, such as [1, 2], or None; got {value!r}"
-            )
-        object.__setattr__(edit, name, tuple(operator.index(v) for v in found))
+def freeze_rest(
+    edits: Iterable[Edit], config: Any, what: Literal["att", "all"] = "att"
+) -> tuple[Freeze, ...]:
+    """Freeze what comes after the first edit, so that only direct paths carry the edits.
 
+    Args:
+        edits: The edits whose direct effect is wanted; run them and the result together.
+        config: Of the model: ``lab.engine.config``.
+        what: ``"att"``: the attention's output of every site after the first edit; ``"all"``: the
+            MLP's, too.
 
-def _tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
-    return None if values is None else tuple(values)
-
-
-def _check_number(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value}")
-
-
-def _check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    Raises:
+        ValueError: For another word, or if there is no edit.
+    """
+    check_choice("what", what, ("att", "all"))
+    sites = [edit.site.writes_at for edit in edits if not isinstance(edit, Freeze)]
+    if not sites:
+        raise ValueError("there is no edit to freeze the rest of: give at least one")
+    kinds: tuple[Kind, ...] = ("att",) if what == "att" else ("att", "mlp")
+    layers = range(config.num_hidden_layers)
+    rest = (Site(layer, kind) for layer in layers for kind in kinds)
+    return tuple(Freeze(site) for site in rest if site > min(sites))

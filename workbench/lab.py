@@ -321,12 +321,46 @@ class Lab:
         prompts: Sequence[Prompt | Tokens],
         **options: Any,
     ) -> list[Generation]:
-        """As `generate`, for several prompts in one batch; each gives what it would give alone."""
-        edits = options.get("edits", ())
-        self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
+        """As `generate`, for several prompts in one batch; each gives what it would give alone.
+
+        ``each=`` in the place of ``edits=`` has a list of edits for every prompt.
+        """
+        for edits in (options.get("edits", ()), *(options.get("each") or ())):
+            self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
         return generate(
             self._model, [self.tokens(p) for p in prompts], source=self._suite, **options
         )
+
+    def sweep(
+        self,
+        prompt: Prompt | Tokens,
+        each: Sequence[Sequence[Edit]],
+        *,
+        batch: int = 32,
+        **options: Any,
+    ) -> list[Generation]:
+        """One prompt under many lists of edits, such as one for each strength, side by side.
+
+        Args:
+            prompt: What every text begins with.
+            each: The lists; ``[]`` gives the unedited text.
+            batch: How many to write at once.
+            options: Of `workbench.tracing.generate`, such as ``max_new_tokens`` and ``seed``, which
+                every text shares.
+
+        Returns:
+            A text for each list, equal to what `generate` gives for it alone.
+
+        Raises:
+            ValueError: If `batch` is below 1.
+        """
+        if batch < 1:
+            raise ValueError(f"batch must be at least 1, got {batch}")
+        tokens, found = self.tokens(prompt), []
+        for start in range(0, len(each), batch):
+            part = each[start : start + batch]
+            found += self.generate_many([tokens] * len(part), each=part, **options)
+        return found
 
     def find(self, label: str) -> pd.DataFrame:
         """Features whose label contains a text, surest first.

@@ -64,8 +64,10 @@ class NoEffectWarning(UserWarning):
 class _Entry:
     """What some edits added at one site in one pass."""
 
-    norms: Tensor
-    """``(batch, pos, edit)``"""
+    amounts: Tensor
+    """``(batch, pos, edit)``: norms, or multiples of `row_norms`."""
+    row_norms: Tensor | None
+    """``(edit,)``"""
     sizes: Tensor
     """Norm of what was there ``(batch, pos)``."""
     where: Tensor
@@ -75,70 +77,107 @@ class _Entry:
 class Recorder:
     """Collects what the edits of a batch do, pass by pass."""
 
-    def __init__(self, edits: int, lengths: Tensor, *, warns: bool = True) -> None:
-        """Start with the number of `edits` and the prompts' `lengths` ``(batch, 1)``.
+    def __init__(
+        self,
+        rows: Sequence[Sequence[int]],
+        lengths: Tensor,
+        *,
+        warns: Sequence[bool],
+    ) -> None:
+        """Start with the edits of each prompt and the `lengths` ``(batch, 1)`` of all rows.
 
-        `warns` says whether an edit that never acts is warned of.
+        Args:
+            rows: For each prompt the numbers of its edits.
+            lengths: Tokens of each row's prompt; rows beyond those of `rows` are nobody's.
+            warns: For each number whether an edit that never acts is warned of.
         """
-        self._edits, self._lengths, self._warns = edits, lengths, warns
-        self._entries: dict[tuple[int, ...], list[_Entry]] = {}
+        self._rows, self._lengths, self._warns = rows, lengths, warns
+        self._entries: dict[tuple[tuple[int, ...], int], list[_Entry]] = {}
         self._seen = torch.full_like(lengths, -1)
         self._where = self._seen
         self._passes = 0
 
-    def start_pass(self, positions: Tensor) -> None:
-        """Note the `positions` ``(batch, pos)`` of the coming pass."""
+    def start_pass(self, positions: Tensor, *, is_new: bool = False) -> None:
+        """Note the `positions` ``(batch, pos)`` of the coming pass; `is_new` if all are new."""
+        self._passes += 1
+        if is_new:
+            self._where = positions
+            return
         # Without a cache old tokens come by again in every pass; they count once.
         self._where = positions.masked_fill(positions <= self._seen, -1)
         self._seen = torch.maximum(self._seen, positions[:, -1:])
-        self._passes += 1
 
-    def add(self, edits: Sequence[int], norms: Tensor, sizes: Tensor) -> None:
-        """Note that `edits` added vectors of `norms` ``(batch, pos, edit)``.
+    def add(
+        self, edits: tuple[int, ...], amounts: Tensor, row_norms: Tensor | None, sizes: Tensor
+    ) -> None:
+        """Note that `edits` added vectors of norms `amounts` ``(batch, pos, edit)``.
 
-        `sizes` ``(batch, pos)`` are the norms of what was there. The sums wait for `receipts`, so
-        that a GPU is not made to wait in every pass.
+        With `row_norms` ``(edit,)`` the amounts are multiples of those. `sizes` ``(batch, pos)``
+        are the norms of what was there. The arithmetic waits for `receipts`, so that it costs
+        nothing in a pass, and a GPU is not made to wait.
         """
-        self._entries.setdefault(tuple(edits), []).append(_Entry(norms, sizes, self._where))
+        entry = _Entry(amounts, row_norms, sizes, self._where)
+        # A live edit may have become another feature on the way, with a row of another norm.
+        self._entries.setdefault((edits, id(row_norms)), []).append(entry)
 
     def receipts(self) -> tuple[Receipt, ...]:
-        """A receipt for each row; may warn once for each edit that acted in none."""
-        rows = range(len(self._lengths))
-        joined = {edits: _join(entries) for edits, entries in self._entries.items()}
-        found = [self._acts(edit, joined) for edit in range(self._edits)]
-        for edit, acts in enumerate(found):
-            # A run that was stopped before it began says nothing about its edits.
-            if self._warns and self._passes and not any(act.acted for act in acts):
-                warnings.warn(
-                    f"edit {edit} did not act: its feature, positions, steps or condition never "
-                    "came up, or its strength changes nothing",
-                    NoEffectWarning,
-                    stacklevel=_caller(),
-                )
-        return tuple(Receipt(tuple(acts[row] for acts in found)) for row in rows)
+        """A receipt for each prompt; may warn once for each edit that acted in none."""
+        joined = [(edits, _join(entries)) for (edits, _), entries in self._entries.items()]
+        acts = {
+            (row, edit): _acts(edit, row, joined, int(self._lengths[row]))
+            for row, edits in enumerate(self._rows)
+            for edit in edits
+        }
+        # A run that was stopped before it began says nothing about its edits.
+        if self._passes:
+            self._warn({edit for (_, edit), act in acts.items() if act.acted})
+        return tuple(
+            Receipt(tuple(acts[row, edit] for edit in edits))
+            for row, edits in enumerate(self._rows)
+        )
 
-    def _acts(self, edit: int, joined: dict[tuple[int, ...], _Entry]) -> list[Act]:
-        """What `edit` did in each row."""
-        # More than one only where a live edit became another kind on the way.
-        parts = [
-            (entry.norms[..., edits.index(edit)], entry.sizes, entry.where)
-            for edits, entry in joined.items()
-            if edit in edits
-        ]
-        if not parts:
-            return [Act((), (), 0.0, 0.0)] * len(self._lengths)
-        norms, sizes, where = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-        steps = (where - self._lengths.cpu() + 1).clamp(min=0)
-        return [_act(*row) for row in zip(norms, sizes, where, steps, strict=True)]
+    def _warn(self, acted: set[int]) -> None:
+        """Warn of the edits that did nothing anywhere."""
+        for edit, warns in enumerate(self._warns):
+            owners = [row for row, edits in enumerate(self._rows) if edit in edits]
+            if not warns or edit in acted or not owners:
+                continue
+            place = self._rows[owners[0]].index(edit)
+            whose = "" if len(owners) == len(self._rows) else f" of prompt {owners[0]}"
+            warnings.warn(
+                f"edit {place}{whose} did not act: its feature, positions, steps or condition "
+                "never came up, or its strength changes nothing",
+                NoEffectWarning,
+                stacklevel=_caller(),
+            )
 
 
-def _join(entries: Sequence[_Entry]) -> _Entry:
-    """The entries of all passes as one, on the CPU."""
-    return _Entry(
-        torch.cat([entry.norms for entry in entries], 1).cpu(),
-        torch.cat([entry.sizes for entry in entries], 1).cpu(),
-        torch.cat([entry.where for entry in entries], 1).cpu(),
-    )
+_Joined = tuple[Tensor, Tensor, Tensor]
+"""Norms ``(batch, pos, edit)``, sizes and positions ``(batch, pos)`` of all passes, on the CPU."""
+
+
+def _join(entries: Sequence[_Entry]) -> _Joined:
+    amounts = torch.cat([entry.amounts for entry in entries], 1)
+    scale = entries[0].row_norms
+    norms = amounts if scale is None else amounts.abs() * scale
+    sizes = torch.cat([entry.sizes for entry in entries], 1)
+    return norms.cpu(), sizes.cpu(), torch.cat([entry.where for entry in entries], 1).cpu()
+
+
+def _acts(
+    edit: int, row: int, joined: Sequence[tuple[tuple[int, ...], _Joined]], length: int
+) -> Act:
+    """What `edit` did in a row whose prompt has `length` tokens."""
+    # More than one part only where a live edit became another on the way.
+    parts = [
+        (norms[row, :, edits.index(edit)], sizes[row], where[row])
+        for edits, (norms, sizes, where) in joined
+        if edit in edits
+    ]
+    if not parts:
+        return Act((), (), 0.0, 0.0)
+    norms, sizes, where = (torch.cat(part) for part in zip(*parts, strict=True))
+    return _act(norms, sizes, where, (where - length + 1).clamp(min=0))
 
 
 def _act(norms: Tensor, sizes: Tensor, where: Tensor, steps: Tensor) -> Act:

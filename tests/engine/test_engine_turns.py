@@ -243,7 +243,7 @@ def test_an_error_at_a_site_comes_out_as_it_is(
     def broken(*_: object) -> None:
         raise ArithmeticError("at the site")
 
-    monkeypatch.setattr("workbench.binding.Group.coefficients", broken)
+    monkeypatch.setattr("workbench.program.Group.coefficients", broken)
     with pytest.raises(ArithmeticError, match="at the site"):
         write(model, suite)
     with pytest.raises(ArithmeticError, match="at the site"):

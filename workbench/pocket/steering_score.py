@@ -65,6 +65,10 @@ class Directions:
         """1, so that every unit is raw."""
         return 1.0
 
+    def mean_activation(self, site: Site, index: int) -> float:
+        """0: a plain vector is no feature and never active."""
+        return 0.0
+
     def mean_norm(self, site: Site) -> float:
         """1, so that every unit is raw."""
         return 1.0

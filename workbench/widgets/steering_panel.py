@@ -1,107 +1,186 @@
-"""Steering panel: sliders over features, and the steered text beside the unsteered twin.
+"""Steering panel: rows of edits, and the steered text beside the unsteered twin and baselines.
 
 The panel shows and asks; it computes nothing. A worker that generates does:
 
-1. `run = panel.start(total=64)` empties both columns and gives the run its number;
-2. `panel.stream(run, "steered", [token, ...])` and `... "plain" ...` as tokens come, from any
+1. `run = panel.start(total=64)` empties the texts and gives the run its number;
+2. `panel.stream(run, "steered", [token, ...])`, and other columns' ids, as tokens come, from any
    thread; False means that a newer run has begun;
 3. `panel.finish(run, receipt=[...])` once, also after a stop (`state="stopped"`) or an error.
 
-The page calls back through `on_run`, `on_stop`, `on_change`, `on_mute`. Handlers may be called in
-any thread and must only enqueue; an exception in one is shown in the panel.
+The page asks by messages; `panel.on(name, handler)` names who answers. What the page changed in a
+row, a setting, a baseline or the freeze is in the trait before the handler is called. Handlers may
+be called in any thread and must only enqueue; an exception in one is shown in the panel.
 """
 
 from __future__ import annotations
 
-import html
-import math
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import traitlets
 
-from workbench.widgets.base import Handler, Widget, checked_records, source, style, table
-from workbench.widgets.token_stream import TokenStream, json_token
+from workbench.widgets import steering_traits as check
+from workbench.widgets.base import Handler, Widget, source, style
+from workbench.widgets.steering_twin import twin
+from workbench.widgets.token_stream import TokenStream
 
-_NEEDED = ("layer", "kind", "index", "label", "low", "high", "step", "value")
-_OPTIONAL = ("safe", "unit", "mode", "muted", "neutral")
 _ENDS = ("done", "stopped", "error")
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "run": (),
+    "stop": (),
+    "set": ("id", "key", "value"),
+    "add": ("layer", "kind", "index"),
+    "add_splice": ("layer", "kind"),
+    "remove": ("id",),
+    "move": ("id", "to"),
+    "settings": ("key", "value"),
+    "baseline": ("id", "on"),
+    "freeze": ("value",),
+    "search": ("how", "query", "other"),
+    "export": ("what",),
+    "open_recipe": ("text",),
+}
+"""Messages of the page, and the fields that the handler gets as keywords."""
+_SETTABLE = ("mode", "value", "when", "where", "to", "error", "other", "above", "muted", "solo")
+_FROM_PAGE = ("prompt", "turns", "baseline_prompt", "live", "error")
+"""Traits that the page writes itself; everything else comes as a message."""
+_PAIR = [
+    {"id": "steered", "title": "Steered", "note": ""},
+    {"id": "plain", "title": "Unsteered", "note": ""},
+]
 
 
 class SteeringPanel(Widget):
-    """Creates a panel with one slider a feature and two columns of text.
+    """Creates a panel with one row an edit and one column a text.
 
     Example:
-        >>> row = {"layer": 5, "kind": "res", "index": 231, "label": "capital cities", "low": -8,
-        ...        "high": 8, "step": 0.5, "value": 0, "safe": [-4, 4], "unit": "x max"}
+        >>> row = {"id": "a", "layer": 5, "kind": "res", "index": 231, "label": "capital cities",
+        ...        "low": -8, "high": 8, "step": 0.5, "value": 0, "safe": [-4, 4], "unit": "× max"}
         >>> SteeringPanel(prompt="Once upon a time", rows=[row])
-        SteeringPanel(1 features, idle)
+        SteeringPanel(1 edits, idle)
     """
 
     _esm = source("shared.js", "text_column.js", "steering_panel.js")
     _css = style("shared.css", "steering_panel.css")
 
     prompt = traitlets.Unicode("").tag(sync=True)
-    """Text of the prompt box; comes back on Enter or Run."""
+    """Text of the prompt box."""
+
+    turns = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """Chat turns, `role` ("user", "assistant") and `content`; [] = plain text, `prompt` counts."""
+
+    chats = traitlets.Bool(default_value=False).tag(sync=True)
+    """Whether the model has a chat template: the page then offers Text | Chat."""
+
+    prompt_tokens = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """The newest run's prompt as the model read it: `text`, `special`."""
 
     rows = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """One slider each: `layer`, `kind`, `index`, `label`, `low`, `high`, `step`, `value`; optional
-    `safe` ([lo, hi], drawn as a band), `unit` (str), `mode` ("steer", "clamp", "scale" ...),
-    `muted` (bool), `neutral` (where nothing is changed: the mark and the reset; without it 1 for
-    "scale", else 0)."""
+    """One edit each. Needed: `id` (str), `layer`, `kind`. Optional: `index` (None: the whole SAE),
+    `label`, `mode`, `modes` (those offered), `slider` (whether a strength is set), `value`, `low`,
+    `high`, `step`, `unit`, `neutral` (where nothing is changed), `safe` ([lo, hi], drawn as a
+    band), `to` ("zero", "mean"; ablate), `error` (splice: with the error term), `other` (text that
+    patch takes from), `when` and `where` ("0-3, 7"), `above` (condition: `layer`, `kind`, `index`,
+    `value`), `formula`, `muted`, `solo`, `warning`."""
+
+    sites = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """`layer` and `kind` of every SAE, to choose a site to splice; [] = none is offered."""
+
+    settings = traitlets.Dict(default_value=check.DEFAULTS).tag(sync=True)
+    """The sampler: `max_new_tokens`, `temperature` (0 is greedy), `top_p`, `seed`; what is left
+    out has its default."""
+
+    freeze = traitlets.Enum(check.FREEZE, "").tag(sync=True)
+    """What is held at its unedited value: nothing, attention's outputs, or the MLPs' too."""
 
     live = traitlets.Enum(["restart", "next"], "restart").tag(sync=True)
     """What moving a slider does to a running text: start again, or act from the next token."""
+
+    baselines = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """Texts to compare with: `id`, `title`, `on`, `hint`."""
+
+    baseline_prompt = traitlets.Unicode("").tag(sync=True)
+    """The instruction that the baseline "prompt" puts before the text."""
+
+    columns = traitlets.List(traitlets.Dict(), default_value=_PAIR).tag(sync=True)
+    """The texts shown, in order: `id`, `title`, `note`; the first two are the pair."""
+
+    texts = traitlets.Dict().tag(sync=True)
+    """Column id -> final tokens: `text`, `p`, `p_before`, `top`, `shift` (Kullback-Leibler
+    divergence from unsteered, nats), `entropy` (nats). Set at the end of a run."""
+
+    meters = traitlets.Dict().tag(sync=True)
+    """Column id -> `verdict` ("fluent", "strained", "broken"), `repetition` (share), `loss` and
+    `excess` (nats a token, under the unsteered model)."""
 
     run = traitlets.Int(0).tag(sync=True)
     """Number of the newest run; messages of older ones are ignored."""
 
     run_prompt = traitlets.Unicode("").tag(sync=True)
-    """Prompt of the newest run, shown muted before both texts."""
+    """Prompt of the newest run, shown muted before the texts; empty for a chat."""
 
     status = traitlets.Dict(default_value={"state": "idle"}).tag(sync=True)
     """`state` ("idle", "running", "done", "stopped", "error"), `done` and `total` (tokens), `rate`
     (tokens a second)."""
 
-    steered = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """Final tokens of the steered text: `text`, `shift`, `p`, `p_before`, `top`. Set at the end."""
-
-    plain = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """Final tokens of the unsteered twin, alike."""
-
-    shift_unit = traitlets.Unicode("KL divergence from unsteered, nats").tag(sync=True)
-    """What a token's `shift` measures."""
-
     receipt = traitlets.List(traitlets.Unicode()).tag(sync=True)
     """What the edits did, a line each."""
 
+    warnings = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    """What the reader must know about the texts, a line each."""
+
+    script = traitlets.Unicode("").tag(sync=True)
+    """The standalone script, once the page has asked for it."""
+
+    recipe = traitlets.Unicode("").tag(sync=True)
+    """The recipe as JSON, once the page has asked for it."""
+
+    found = traitlets.Dict(default_value={"state": "idle"}).tag(sync=True)
+    """The newest search: `state` ("idle", "running", "done"), `how`, `rows` (`layer`, `kind`,
+    `index`, `label`, `score`, `note`), `error`."""
+
     def __init__(self, **traits: Any) -> None:
-        self._handlers: dict[str, list[Handler]] = {"run": [], "stop": [], "set": [], "mute": []}
+        self._handlers: dict[str, list[Handler]] = {name: [] for name in _FIELDS}
         self._started = 0.0
+        self._row_lock = threading.RLock()
         super().__init__(**traits)
         self._stream = TokenStream(self.send)
         self.on_msg(self._receive)
 
     # --------------------------------------------------------------------- from the worker
 
-    def start(self, *, total: int, prompt: str | None = None) -> int:
-        """Begin a run: empty both texts and show it as running.
+    def start(
+        self,
+        *,
+        total: int,
+        prompt: str | None = None,
+        columns: Sequence[Mapping[str, str]] | None = None,
+        prompt_tokens: Sequence[Mapping[str, Any]] = (),
+    ) -> int:
+        """Begin a run: empty the texts and show it as running.
 
         Args:
             total: Tokens that the run will make at most.
-            prompt: Prompt of the run; the box's if None.
+            prompt: What the texts begin with; if None, the box's text, or nothing for a chat.
+            columns: The texts that the run will write; the present ones if None.
+            prompt_tokens: The prompt as the model reads it.
 
         Returns:
             The run's number, for `stream` and `finish`.
         """
         with self._stream.lock:
-            run = self._stream.start()
-            self._started = time.monotonic()
             with self.hold_sync():
+                if columns is not None:
+                    self.columns = list(columns)
+                run = self._stream.start([column["id"] for column in self.columns])
+                self._started = time.monotonic()
                 self.run = run
-                self.run_prompt = self.prompt if prompt is None else prompt
-                self.steered, self.plain, self.receipt = [], [], []
+                shown = "" if self.turns else self.prompt
+                self.run_prompt = shown if prompt is None else prompt
+                self.prompt_tokens = list(prompt_tokens)
+                self.texts, self.meters, self.receipt, self.warnings = {}, {}, [], []
                 self.status = {"state": "running", "done": 0, "total": total}
             self.send({"type": "reset", "run": run})
             return run
@@ -111,10 +190,10 @@ class SteeringPanel(Widget):
 
         Args:
             run: Number that `start` gave.
-            column: "steered" or "plain".
-            tokens: Each with `text`; `shift` (how far the edit moved the distribution, in
-                `shift_unit`), `p` (the token's probability here), `p_before` (without the edits,
-                after the same text) and `top` (most probable (text, p) pairs) are optional.
+            column: Id of one of the run's columns.
+            tokens: Each with `text`; `shift` (nats by which the edits moved the distribution),
+                `entropy` (nats), `p` (the token's probability here), `p_before` (without the
+                edits, after the same text) and `top` (most probable (text, p) pairs) are optional.
 
         Returns:
             False if the run is stale, so that its worker can stop.
@@ -127,134 +206,171 @@ class SteeringPanel(Widget):
         *,
         state: str = "done",
         receipt: Sequence[str] = (),
+        warnings: Sequence[str] = (),
         rate: float | None = None,
         error: str = "",
-        steered: Iterable[Mapping[str, Any]] | None = None,
-        plain: Iterable[Mapping[str, Any]] | None = None,
+        texts: Mapping[str, Iterable[Mapping[str, Any]]] | None = None,
+        meters: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> bool:
-        """End a run: the rest of its tokens, then both texts, status and receipt as traits.
+        """End a run: the rest of its tokens, then texts, meters, status and receipt as traits.
 
         Args:
             run: Number that `start` gave.
             state: "done", "stopped" or "error".
-            receipt: Lines for the receipt box.
+            receipt: What the edits did.
+            warnings: What the reader must know, such as an edit that did not act.
             rate: Tokens a second; measured from `start` if None.
             error: Text for the error box.
-            steered: The steered tokens where more is known of them than when they were streamed,
-                such as a `shift` that a second pass measured; the streamed ones if None.
-            plain: The unsteered tokens, alike.
+            texts: Tokens of the columns of which more is known than when they were streamed, such
+                as a `shift` that a second pass measured; for the others the streamed ones.
+            meters: See the trait.
 
         Returns:
             False if the run is stale; then nothing is changed.
         """
-        if state not in _ENDS:
-            raise ValueError(f"state is {state!r}; allowed: {', '.join(_ENDS)}.")
+        check.allowed("state", state, _ENDS)
         with self._stream.lock:
-            texts = self._stream.finish(run)
-            if texts is None:
+            final = self._stream.finish(run, texts or {})
+            if final is None:
                 return False
-            if steered is not None:
-                texts["steered"] = [json_token(token) for token in steered]
-            if plain is not None:
-                texts["plain"] = [json_token(token) for token in plain]
-            done = len(texts["steered"])
+            done = len(final.get("steered", ()))
             seconds = max(time.monotonic() - self._started, 1e-9)
-            total = self.status.get("total", done)
-            speed = done / seconds if rate is None else rate
             with self.hold_sync():
-                self.steered, self.plain = texts["steered"], texts["plain"]
-                self.status = {"state": state, "done": done, "total": total, "rate": speed}
-                self.receipt = list(receipt)
+                self.texts = final
+                self.meters = {name: dict(meter) for name, meter in (meters or {}).items()}
+                self.status = {
+                    "state": state,
+                    "done": done,
+                    "total": self.status.get("total", done),
+                    "rate": done / seconds if rate is None else rate,
+                }
+                self.receipt, self.warnings = list(receipt), list(warnings)
                 self.error = error
             return True
 
-    def set_value(self, row: int, value: float) -> None:
-        """Move a slider from Python; `on_change` is not called."""
-        rows = [dict(each) for each in self.rows]
-        rows[row]["value"] = value
-        self.rows = rows
+    def update_row(self, row: str, **changes: Any) -> dict[str, Any]:
+        """Change a row from Python, with no message to the handlers; thread-safe.
+
+        Args:
+            row: Its id.
+            **changes: New values by key.
+
+        Returns:
+            The row as it is now.
+        """
+        with self._row_lock:
+            at = self._row_at(row)
+            rows = [dict(each) for each in self.rows]
+            rows[at].update(changes)
+            self.rows = rows
+            return self.rows[at]
 
     # ----------------------------------------------------------------------- from the page
 
-    def on_run(self, handler: Handler) -> Handler:
-        """Call `handler(prompt)` when Run or Enter is pressed. Usable as a decorator."""
-        self._handlers["run"].append(handler)
+    def on(self, name: str, handler: Handler) -> Handler:
+        """Call `handler` with the message's fields as keywords when the page asks for `name`.
+
+        Args:
+            name: run(), stop(), set(id, key, value), add(layer, kind, index),
+                add_splice(layer, kind), remove(id), move(id, to), settings(key, value),
+                baseline(id, on), freeze(value), search(how, query, other), export(what) or
+                open_recipe(text).
+            handler: Must be short and thread-safe. One message at a time.
+
+        Raises:
+            ValueError: If there is no such message.
+        """
+        check.allowed("message", name, tuple(_FIELDS))
+        self._handlers[name].append(handler)
         return handler
 
-    def on_stop(self, handler: Handler) -> Handler:
-        """Call `handler()` when Stop is pressed. Usable as a decorator."""
-        self._handlers["stop"].append(handler)
-        return handler
+    def exported(self, what: str, text: str) -> None:
+        """Answer `export`: keep the text in its trait and tell the page, which copies or saves it.
 
-    def on_change(self, handler: Handler) -> Handler:
-        """Call `handler(row, value)` when a slider has moved. Usable as a decorator."""
-        self._handlers["set"].append(handler)
-        return handler
+        Args:
+            what: "script" or "recipe".
+            text: The whole file.
+        """
+        check.allowed("what", what, check.EXPORTS)
+        self.set_trait(what, text)
+        self.send({"type": "exported", "what": what})
 
-    def on_mute(self, handler: Handler) -> Handler:
-        """Call `handler(row, muted)` when a feature is muted or not. Usable as a decorator."""
-        self._handlers["mute"].append(handler)
-        return handler
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take from the page only the traits that it may write.
+
+        The page keeps a slider's newest value in its own copy of `rows`, which Jupyter would send
+        along with the next trait and so undo what Python changed meanwhile.
+        """
+        super().set_state({name: sync_data[name] for name in sync_data if name in _FROM_PAGE})
 
     def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
-        kind = content.get("type", "")
-        name = "on_change" if kind == "set" else f"on_{kind}"
-        self.call_handlers(name, [lambda: self._dispatch(name, kind, content)])
+        name = str(content.get("type", ""))
+        self.call_handlers(f"on {name!r}", [lambda: self._dispatch(name, content)])
 
-    def _dispatch(self, name: str, kind: str, content: dict[str, Any]) -> None:
-        arguments: tuple[object, ...] = ()
-        if kind == "run":
-            self.prompt = str(content["prompt"])
-            arguments = (self.prompt,)
-        elif kind == "set":
-            arguments = self._noted(content["row"], "value", float(content["value"]))
-        elif kind == "mute":
-            arguments = self._noted(content["row"], "muted", bool(content["muted"]))
-        elif kind != "stop":
-            raise ValueError(f"message type is {kind!r}; allowed: {', '.join(self._handlers)}.")
-        self.call_handlers(name, self._handlers[kind], *arguments)
+    def _dispatch(self, name: str, content: dict[str, Any]) -> None:
+        check.allowed("message type", name, tuple(_FIELDS))
+        fields = {key: content[key] for key in _FIELDS[name]}
+        note: Callable[..., None] | None = getattr(self, f"_note_{name}", None)
+        try:
+            if note is not None:
+                note(**fields)
+            for handler in self._handlers[name]:
+                handler(**fields)
+        except Exception:
+            # The page shows what it asked for; give it back what holds.
+            self.send({"type": "refused", "rows": self.rows, "settings": self.settings})
+            raise
 
-    def _noted(self, row: int, key: str, value: float) -> tuple[int, float]:
-        """Keep a control's new state without sending it back, which would fight with the drag."""
-        if not 0 <= row < len(self.rows) or not math.isfinite(value):
-            raise ValueError(f"row {row} cannot be {value!r}; there are {len(self.rows)} rows.")
-        self.rows[row][key] = value
-        return row, value
+    def _note_set(self, *, id: str, key: str, value: Any) -> None:
+        """Keep a row's new state without sending it back, which would fight with the drag."""
+        check.allowed("key", key, _SETTABLE)
+        with self._row_lock:
+            at = self._row_at(id)
+            self.rows[at][key] = check.checked_rows([{**self.rows[at], key: value}])[0][key]
 
-    @traitlets.validate("rows")
-    def _check_rows(self, proposal: Any) -> list[dict[str, Any]]:
-        rows = checked_records("row", proposal["value"], _NEEDED, _OPTIONAL)
-        for number, row in enumerate(rows):
-            if not row["low"] < row["high"] or row["step"] <= 0:
-                raise ValueError(
-                    f"row {number}: low {row['low']} must be below high {row['high']}, and step "
-                    f"{row['step']} positive."
-                )
-        return rows
+    def _note_settings(self, *, key: str, value: Any) -> None:
+        self.settings = {**self.settings, key: check.checked_setting(key, value)}
+
+    def _note_baseline(self, *, id: str, on: bool) -> None:
+        check.allowed("baseline", id, [each["id"] for each in self.baselines])
+        self.baselines = [
+            {**each, "on": bool(on)} if each["id"] == id else each for each in self.baselines
+        ]
+
+    def _note_freeze(self, *, value: str) -> None:
+        self.freeze = value
+
+    def _note_search(self, *, how: str, query: str, other: str) -> None:
+        check.allowed("how", how, check.HOW)
+
+    def _note_export(self, *, what: str) -> None:
+        check.allowed("what", what, check.EXPORTS)
+
+    def _row_at(self, row: str) -> int:
+        ids = [each["id"] for each in self.rows]
+        check.allowed("row", row, ids)
+        return ids.index(row)
+
+    @traitlets.validate("rows", "turns", "settings", "baselines", "columns", "prompt_tokens")
+    def _check(self, proposal: Any) -> Any:
+        return _CHECKS[proposal["trait"].name](proposal["value"])
 
     # -------------------------------------------------------------------- without a kernel
 
     def summary(self) -> str:
-        """Number of features and state."""
-        return f"{len(self.rows)} features, {self.status['state']}"
+        """Number of edits and state."""
+        return f"{len(self.rows)} edits, {self.status['state']}"
 
     def static_html(self) -> str:
-        """Settings, both texts and the receipt."""
-        heads = ["layer", "feature", "label", "strength", "unit"]
-        body = [
-            [
-                f"{row['layer']} {row['kind']}",
-                row["index"],
-                row["label"],
-                "muted" if row.get("muted") else f"{row['value']:g}",
-                row.get("unit", ""),
-            ]
-            for row in self.rows
-        ]
-        parts = [self.static_heading(), table(heads, body)]
-        prompt = html.escape(self.run_prompt or self.prompt)
-        for name, tokens in (("steered", self.steered), ("unsteered", self.plain)):
-            text = html.escape("".join(token["text"] for token in tokens))
-            parts.append(f"<p><b>{name}</b></p><blockquote><i>{prompt}</i>{text}</blockquote>")
-        lines = "".join(f"<li>{html.escape(line)}</li>" for line in self.receipt)
-        return "".join([*parts, f"<ul>{lines}</ul>" if lines else ""])
+        """Prompt, rows, settings, all texts with their meters, and the receipt."""
+        return twin(self)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "rows": check.checked_rows,
+    "turns": check.checked_turns,
+    "settings": check.checked_settings,
+    "baselines": check.records("baseline", ("id", "title"), {"on": False, "hint": ""}, unique="id"),
+    "columns": check.records("column", ("id", "title"), {"note": ""}, unique="id"),
+    "prompt_tokens": check.records("prompt token", ("text",), {"special": False}),
+}

@@ -2,9 +2,9 @@
 
 1. `start` begins a run with a new number; what an older run still had to send is dropped.
 2. `add` keeps tokens until a message may be sent. Messages come from a budget of `PER_SECOND`
-   with a burst of two (one for each column), because the Jupyter server silently drops widget
+   with a burst of two (steered and unsteered), because the Jupyter server silently drops widget
    messages above 1,000 a second, and no reader needs more repaints.
-3. `finish` sends the rest and returns everything that the run streamed.
+3. `finish` sends the rest and returns the run's final texts.
 
 No timer and no thread of its own: tokens wait for the next `add` or for `finish`. So messages leave
 from the thread that generates, which is what hosted notebooks without background updates need.
@@ -20,8 +20,8 @@ from typing import Any
 
 from workbench.widgets.base import refuse_unknown
 
-COLUMNS = ("steered", "plain")
-TOKEN_KEYS = ("text", "shift", "p", "p_before", "top")
+NUMBERS = ("shift", "entropy", "p", "p_before")
+TOKEN_KEYS = ("text", *NUMBERS, "top")
 PER_SECOND = 22.0
 BURST = 2.0
 
@@ -45,8 +45,11 @@ class TokenStream:
         self._waiting: dict[str, list[dict[str, Any]]] = {}
         self._streamed: dict[str, list[dict[str, Any]]] = {}
 
-    def start(self) -> int:
+    def start(self, columns: Iterable[str]) -> int:
         """Begin a run and forget the one before.
+
+        Args:
+            columns: Ids of the texts that it will write.
 
         Returns:
             The new run's number; larger than every earlier one.
@@ -54,7 +57,7 @@ class TokenStream:
         with self.lock:
             self.run += 1
             self._waiting = {}
-            self._streamed = {column: [] for column in COLUMNS}
+            self._streamed = {column: [] for column in columns}
             return self.run
 
     def add(self, run: int, column: str, tokens: Iterable[Mapping[str, Any]]) -> bool:
@@ -62,18 +65,17 @@ class TokenStream:
 
         Args:
             run: Number that `start` gave.
-            column: "steered" or "plain".
-            tokens: Mappings with `text`, and optionally `shift`, `p`, `p_before`, `top`.
+            column: Id of one of the run's texts.
+            tokens: See `json_token`.
 
         Returns:
             False if another run has begun: the caller can stop.
         """
-        if column not in COLUMNS:
-            raise ValueError(f"column is {column!r}; allowed: {', '.join(COLUMNS)}.")
         ready = [json_token(token) for token in tokens]
         with self.lock:
             if run != self.run:
                 return False
+            self._check(column)
             self._streamed[column].extend(ready)
             if ready:
                 # Re-inserting keeps the dict in the order in which columns began to wait.
@@ -84,8 +86,14 @@ class TokenStream:
                 self._send_next()
             return True
 
-    def finish(self, run: int) -> dict[str, list[dict[str, Any]]] | None:
-        """Send what waits and give everything that the run streamed, per column.
+    def finish(
+        self, run: int, texts: Mapping[str, Iterable[Mapping[str, Any]]] | None = None
+    ) -> dict[str, list[dict[str, Any]]] | None:
+        """Send what waits and give the final texts, per column.
+
+        Args:
+            run: Number that `start` gave.
+            texts: Tokens that take the place of a column's streamed ones.
 
         Returns:
             None if another run has begun.
@@ -93,9 +101,16 @@ class TokenStream:
         with self.lock:
             if run != self.run:
                 return None
+            for column in texts or {}:
+                self._check(column)
             while self._waiting:
                 self._send_next()
-            return self._streamed
+            known = {name: [json_token(t) for t in each] for name, each in (texts or {}).items()}
+            return {**self._streamed, **known}
+
+    def _check(self, column: str) -> None:
+        if column not in self._streamed:
+            raise ValueError(f"column is {column!r}; this run has: {', '.join(self._streamed)}.")
 
     def _send_next(self) -> None:
         column = next(iter(self._waiting))
@@ -112,14 +127,15 @@ def json_token(token: Mapping[str, Any]) -> dict[str, Any]:
     """A token with plain finite numbers only, since JSON has no NaN.
 
     Args:
-        token: `text` (str); `shift`, `p`, `p_before` (numbers or None); `top`: (text, p) pairs.
+        token: `text` (str); `shift`, `entropy`, `p`, `p_before` (numbers or None); `top`:
+            (text, p) pairs.
 
     Raises:
         TypeError: If a key is unknown.
     """
     refuse_unknown("token", token, TOKEN_KEYS)
     plain: dict[str, Any] = {"text": str(token["text"])}
-    for key in ("shift", "p", "p_before"):
+    for key in NUMBERS:
         value = token.get(key)
         if value is not None and math.isfinite(value):
             plain[key] = float(value)
