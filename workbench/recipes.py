@@ -14,12 +14,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from workbench.edits import Edit
+from workbench.edits import Edit, freeze_rest
 from workbench.rows import Row, acting, check_finite, checked_fields
 from workbench.sae import SAE
 from workbench.sites import Kind, Site
 from workbench.standalone import standalone_script
-from workbench.tracing import check_sampling
+from workbench.writing import check_sampling
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
@@ -350,8 +350,6 @@ def frozen(edits: Sequence[Edit], lab: Lab, what: str) -> tuple[Edit, ...]:
     """What `wb.freeze_rest` adds to `edits`; nothing where there are none."""
     if not what or not edits:
         return ()
-    from workbench.edits import freeze_rest
-
     return freeze_rest(edits, lab.engine.config, what=what)
 
 

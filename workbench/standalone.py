@@ -20,7 +20,7 @@ from torch import Tensor
 
 from workbench import standalone_template
 from workbench.architectures import architecture_of
-from workbench.binding import FeatureSource, bind
+from workbench.binding import FeatureSource, bind, check_program
 from workbench.edits import Edit, Freeze, Patch, Scope, Splice, When
 from workbench.models import Model
 from workbench.sae import SAE
@@ -110,7 +110,7 @@ class _Book:
 
     def note(self, edits: Sequence[Edit], titles: Sequence[str]) -> None:
         """Keep every edit with the rows that it needs, in the caller's order."""
-        program = bind(edits, self.source).check(self.model.config)
+        program = check_program(bind(edits, self.source), self.model.config)
         # What the strengths are in activation units, the engine has worked out.
         amounts = {
             term.number: term.amount for group in program.groups.values() for term in group.terms
