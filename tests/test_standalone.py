@@ -104,6 +104,7 @@ class Case:
 
 def case(lab: Lab, prompt: Prompt, edits: Sequence[Edit], settings: Settings) -> Case:
     options = vars(settings)
+    lab.prepare(edits)
     script = standalone_script(lab.engine, lab.suite, prompt, edits, **options)
     steered = lab.generate(prompt, edits=edits, **options)
     return Case(script, steered.ids, lab.generate(prompt, **options).ids)
