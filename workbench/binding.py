@@ -55,7 +55,7 @@ def bind(
     """Gather on `device` what `edits` need from `source`.
 
     Args:
-        edits: Every edit of the batch.
+        edits: Every edit of the batch; with `rows`, checked by `edit_list` row by row.
         source: SAEs and calibration.
         rows: Places in `edits` of those that each row of the batch has; all have all if left out.
         device: Where the run is.
@@ -64,7 +64,7 @@ def bind(
         TypeError: If something in the list is not an edit.
         ValueError: If a feature does not exist.
     """
-    edits = edit_list(edits)
+    edits = edit_list(edits) if rows is None else tuple(edits)
     members = _members(rows, len(edits), device)
     found = _Gathered(source, device)
     for number, edit in enumerate(edits):

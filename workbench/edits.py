@@ -266,13 +266,34 @@ def edit_list(edits: object) -> tuple[Edit, ...]:
 
     Raises:
         TypeError: If it is not a sequence of edits.
+        ValueError: If two of them put something in the place of the same activation.
     """
     if not isinstance(edits, Iterable):
         raise TypeError(f"edits is a list, such as [Steer((5, 231), 6.0)]; got {edits!r}")
     found = tuple(edits)
     for number, edit in enumerate(found):
         check_edit(number, edit)
+    _check_replacements(found)
     return found
+
+
+def _check_replacements(edits: Sequence[Edit]) -> None:
+    """Refuse two edits that each put something in the place of one activation.
+
+    As differences they would add up to neither.
+    """
+    seen: list[tuple[int, Edit]] = []
+    for number, edit in enumerate(edits):
+        whole_patch = isinstance(edit, Patch) and edit.features is None
+        if not whole_patch and not (isinstance(edit, Splice) and not edit.error):
+            continue
+        for other, before in seen:
+            if before.site.writes_at == edit.site.writes_at and before.scope.may_meet(edit.scope):
+                raise ValueError(
+                    f"edits {other} and {number} both replace the activation at "
+                    f"{edit.site.writes_at}: leave one out, or give them different positions"
+                )
+        seen.append((number, edit))
 
 
 def check_edit(number: int, edit: object) -> None:

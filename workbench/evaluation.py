@@ -164,6 +164,31 @@ def mean_norms(model: Model, sites: Sequence[Site], texts: Sequence[Tokens]) -> 
     return {site: float(x.float().norm(dim=-1).mean()) for site, x in read.items()}
 
 
+def mean_activations(
+    model: Model, saes: dict[Site, SAE], features: dict[Site, list[int]], texts: Sequence[Tokens]
+) -> dict[Site, dict[int, float]]:
+    """Mean activation of single features over all tokens, ``<bos>`` left out.
+
+    Args:
+        model: The model.
+        saes: The SAE of each site.
+        features: Which features at each site; only their columns of the encoder are used.
+        texts: Ordinary text.
+
+    Returns:
+        By site and feature.
+    """
+    read, means = _read(model, set(features), texts), {}
+    for site, indices in features.items():
+        x, total = read[site], torch.zeros(len(indices))
+        with torch.inference_mode():
+            for block in x.split(BLOCK):
+                f = saes[site].encode_features(block.to(saes[site].W_enc.device), indices)
+                total += f.float().sum(0).cpu()
+        means[site] = dict(zip(indices, (total / len(x)).tolist(), strict=True))
+    return means
+
+
 def _read(model: Model, sites: set[Site], texts: Sequence[Tokens]) -> dict[Site, Tensor]:
     """Activations ``(token, d_in)`` of all texts without their ``<bos>``, by site."""
     runs = [trace(model, [text], sorted(sites)).activations for text in texts]

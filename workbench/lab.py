@@ -16,8 +16,8 @@ import torch
 
 from workbench.binding import site_of
 from workbench.doctor import free_bytes
-from workbench.edits import Edit, Steer, When
-from workbench.evaluation import Check, check, mean_norms
+from workbench.edits import Ablate, Clamp, Edit, Steer, When
+from workbench.evaluation import Check, check, mean_activations, mean_norms
 from workbench.evolution import relatives, relatives_frame
 from workbench.features import logit_effects
 from workbench.models import Busy, Model, load, wrap
@@ -230,15 +230,29 @@ class Lab:
         return check(self._model, sae, self._passages(texts))
 
     def prepare(self, edits: Sequence[Edit]) -> None:
-        """Measure the mean norms that `edits` need and nobody knows yet."""
-        inner = [edit.edit if isinstance(edit, When) else edit for edit in edits]
-        wanted = {
-            edit.site.writes_at for edit in inner if isinstance(edit, Steer) and edit.unit == "norm"
-        }
-        if self._suite is None or all(map(self._suite.knows_norm, wanted)):
+        """Measure what `edits` need and nobody knows yet: mean norms and mean activations."""
+        if self._suite is None:
             return
-        sites = sorted({site.writes_at for site in self._suite.sites} | wanted)
-        self._suite.norms |= mean_norms(self._model, sites, self._passages(None))
+        inner = [edit.edit if isinstance(edit, When) else edit for edit in edits]
+        written = {
+            edit.site.writes_at
+            for edit in inner
+            if isinstance(edit, Steer | Clamp) and edit.unit == "norm"
+        }
+        if not all(map(self._suite.knows_norm, written)):
+            sites = sorted({site.writes_at for site in self._suite.sites} | written)
+            self._suite.norms |= mean_norms(self._model, sites, self._passages(None))
+        features: dict[Site, list[int]] = {}
+        for edit in inner:
+            if isinstance(edit, Ablate) and edit.to == "mean":
+                self._suite.sae_at(edit.site).check_index(edit.index)
+                if not self._suite.knows_mean(edit.site, edit.index):
+                    features.setdefault(edit.site.check(self._model.config), []).append(edit.index)
+        if features:
+            saes = {site: self._suite.sae_at(site) for site in features}
+            found = mean_activations(self._model, saes, features, self._passages(None))
+            for site, means in found.items():
+                self._suite.means.setdefault(site, {}).update(means)
 
     def _passages(self, texts: Sequence[Prompt] | None) -> list[Tokens]:
         """`texts` as tokens, or the suite's passages, cut to the context."""
@@ -325,8 +339,9 @@ class Lab:
 
         ``each=`` in the place of ``edits=`` has a list of edits for every prompt.
         """
-        for edits in (options.get("edits", ()), *(options.get("each") or ())):
-            self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
+        lists = (options.get("edits", ()), *(options.get("each") or ()))
+        plain = (edits.edits if isinstance(edits, LiveEdits) else edits for edits in lists)
+        self.prepare([edit for edits in plain for edit in edits])
         return generate(
             self._model, [self.tokens(p) for p in prompts], source=self._suite, **options
         )

@@ -52,7 +52,7 @@ class LiveEdits:
                     f"{', '.join(map(str, sorted(new - old)))} while running"
                 )
             edits[index] = edit
-            self._edits = tuple(edits)
+            self._edits = edit_list(edits)
 
 
 def _sites_of(edit: Edit) -> set[Site]:

@@ -42,6 +42,15 @@ class Scope:
             return False
         return self.steps is None or step in self.steps
 
+    def may_meet(self, other: Scope) -> bool:
+        """Whether there can be a token that is in both."""
+        pairs = [(self.steps, other.steps), (self.positions, other.positions)]
+        signs = {position < 0 for position in (*(self.positions or ()), *(other.positions or ()))}
+        if len(signs) == 2:  # where the prompt's end is, nobody knows yet
+            pairs.pop()
+        apart = any(a is not None and b is not None and not {*a} & {*b} for a, b in pairs)
+        return not apart and {self.when, other.when} != {"prompt", "generated"}
+
     def mask(self, positions: Tensor, prompt_length: Tensor) -> Tensor:
         """Where the edit acts.
 

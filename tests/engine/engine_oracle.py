@@ -41,6 +41,8 @@ class Rule:
     """From a position and the prompt's length."""
     condition: tuple[Place, Callable[[Tensor], Tensor]] | None = None
     """Another place, and which of its activations ``(pos, d_in)`` allow the edit ``(pos,)``."""
+    replaces: bool = False
+    """Whether `delta` is what stands there afterwards, and not what is added."""
 
 
 @dataclass
@@ -50,6 +52,8 @@ class Oracle:
     module: Any
     arriving: dict[Place, Tensor] = field(default_factory=dict)
     leaving: dict[Place, Tensor] = field(default_factory=dict)
+    norms: dict[int, Tensor] = field(default_factory=dict)
+    """What each rule of the last run added ``(pos,)``."""
 
     @torch.no_grad()
     def run(
@@ -60,36 +64,51 @@ class Oracle:
         *,
         cache: DynamicCache | None = None,
         start: int = 0,
+        frozen: Sequence[Place] = (),
     ) -> Tensor:
-        """Logits ``(pos, vocabulary)`` of `ids`, which stand from position `start` on."""
+        """Logits ``(pos, vocabulary)`` of `ids`, which stand from position `start` on.
+
+        The places in `frozen` hold what they hold without any rule.
+        """
+        held: dict[Place, Tensor] = {}
+        if frozen:
+            self.run(ids, length)
+            held = {place: self.leaving[place] for place in frozen}
         self.arriving.clear()
         self.leaving.clear()
+        self.norms.clear()
         positions = torch.arange(start, start + len(ids))
-        written: dict[int, list[Tensor]] = {}
+        written: dict[int, list[tuple[int, Tensor, Tensor]]] = {}
 
-        def added(place: Place, x: Tensor) -> list[Tensor]:
+        def found(place: Place, x: Tensor) -> list[tuple[int, Tensor, Tensor]]:
             self.arriving[place] = x
-            found = []
-            for rule in rules:
+            values = []
+            for number, rule in enumerate(rules):
                 if rule.place != place:
                     continue
                 on = torch.tensor([rule.where(int(p), length) for p in positions])
                 if rule.condition is not None:
                     on &= rule.condition[1](self.arriving[rule.condition[0]])
-                found.append(torch.where(on[:, None], rule.delta(x, positions), 0.0))
-            return found
+                values.append((number, on, rule.delta(x, positions)))
+            return values
 
         def change(place: Place, x: Tensor) -> Tensor:
-            x = x[0]
-            parts = added(place, x)
+            x = held.get(place, x[0])
+            parts = found(place, x)
             if place[1] == "mlp":
                 parts += written.pop(place[0], [])
-            self.leaving[place] = sum(parts, start=x)
-            return self.leaving[place][None]
+            total = x
+            for number, on, value in parts:
+                difference = value - x if rules[number].replaces else value
+                difference = torch.where(on[:, None], difference, 0.0)
+                self.norms[number] = difference.pow(2).sum(-1).sqrt()
+                total = total + difference
+            self.leaving[place] = total
+            return total[None]
 
         def transcode(layer: int, x: Tensor, eps: float) -> None:
             normal = x[0] / (x[0].pow(2).mean(-1, keepdim=True) + eps).sqrt()
-            written[layer] = added((layer, "transcoder"), normal)
+            written[layer] = found((layer, "transcoder"), normal)
             self.leaving[layer, "transcoder"] = normal
 
         root, handles = self.module.model, []
@@ -124,7 +143,13 @@ class Oracle:
                 handle.remove()
 
     def write(
-        self, ids: Sequence[int], rules: Sequence[Rule], count: int, *, least: int | None = None
+        self,
+        ids: Sequence[int],
+        rules: Sequence[Rule],
+        count: int,
+        *,
+        least: int | None = None,
+        frozen: Sequence[Place] = (),
     ) -> tuple[list[int], list[Tensor]]:
         """The likeliest `count` tokens and the logits of each, the whole text read again each time.
 
@@ -132,7 +157,7 @@ class Oracle:
         """
         text, steps = list(ids), []
         for index in range(count):
-            logits = self.run(text, len(ids), rules)[-1]
+            logits = self.run(text, len(ids), rules, frozen=frozen)[-1]
             steps.append(logits)
             allowed = logits.clone()
             if least is None or index < least:
@@ -214,3 +239,16 @@ def source() -> RandomSuite:
 def close(got: Tensor, wanted: Tensor) -> None:
     """Equal up to rounding; activations here are of the order of 1 to 100."""
     torch.testing.assert_close(got, wanted, rtol=TOLERANCE["rtol"], atol=TOLERANCE["atol"])
+
+
+def mean(place: Place, index: int) -> float:
+    """The mean activation that the suite makes up for a feature."""
+    return 0.5 + place[0] / 4 + len(place[1]) / 8 + index / 20
+
+
+def reconstruction(place: Place, x: Tensor, kept: Sequence[int] | None = None) -> Tensor:
+    """What the SAE makes of `x` ``(pos, d_in)`` from all features or the `kept` ones, by one."""
+    total = saes()[place].b_dec.expand(len(x), -1)
+    for index in range(D_SAE) if kept is None else kept:
+        total = total + feature(place, x, index)[:, None] * row(place, index)
+    return total

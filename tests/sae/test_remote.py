@@ -209,6 +209,9 @@ class OneSAE:
     def typical_maximum(self, site: Site, index: int) -> float:
         return 2.0
 
+    def mean_activation(self, site: Site, index: int) -> float:
+        return 0.5
+
     def mean_norm(self, site: Site) -> float:
         return 10.0
 

@@ -76,6 +76,8 @@ class Suite:
         self._chosen: dict[Site, SAE] = {}
         self.norms: dict[Site, float] = {}
         """Mean norms that were measured since, where the calibration has none."""
+        self.means: dict[Site, dict[int, float]] = {}
+        """Mean activations of features that were measured since: no calibration has them."""
 
     def _find(self) -> list[Entry]:
         """Every SAE there is to choose from."""
@@ -119,6 +121,7 @@ class Suite:
     def use(self, sae: SAE, site: Site) -> None:
         """Let `sae` be the one of `site` from now on, for runs, edits and widgets."""
         self._chosen[site] = sae
+        self.means.pop(site, None)  # they were another SAE's
 
     def sae(
         self,
@@ -197,6 +200,23 @@ class Suite:
     def knows_norm(self, site: Site) -> bool:
         """Whether the mean norm at `site` is known."""
         return site in self.norms or f"{site.kind}/{site.layer}/norm" in self._statistics
+
+    def mean_activation(self, site: Site, index: int) -> float:
+        """Mean activation of the feature over ordinary text, ``<bos>`` left out.
+
+        Raises:
+            ValueError: If it was not measured.
+        """
+        if not self.knows_mean(site, index):
+            raise ValueError(
+                f"the mean activation of feature ({site.layer}, {index}) at {site} was not "
+                "measured: call lab.prepare(edits), as lab.run and lab.generate do by themselves"
+            )
+        return self.means[site][index]
+
+    def knows_mean(self, site: Site, index: int) -> bool:
+        """Whether the feature's mean activation is known."""
+        return index in self.means.get(site, {})
 
     @property
     def sample(self) -> list[str]:
