@@ -37,6 +37,7 @@ ORDER = (
     "writing",
     "tracing",
     "features",
+    "fluency",
     # analysis, one file a technique
     "evolution",
     "lens",
@@ -50,6 +51,7 @@ ORDER = (
     "training",
     "index",
     "figures",
+    "calibration",  # draws itself
     "widgets",
     "panels",
     "runs",

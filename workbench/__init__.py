@@ -23,8 +23,10 @@ except PackageNotFoundError:  # a checkout that is on the path and not installed
 
 _HOME: dict[str, str] = {
     "Ablate": "edits",
+    "Calibration": "calibration",
     "Clamp": "edits",
     "Features": "features",
+    "Fluency": "fluency",
     "Freeze": "edits",
     "Generation": "tracing",
     "Lab": "lab",

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 
 from workbench.binding import site_of
+from workbench.calibration import Calibration, Control, Effect, Mode, beginnings, calibrate
 from workbench.doctor import free_bytes
 from workbench.edits import Ablate, Clamp, Edit, Steer, When
 from workbench.evaluation import Check, check, mean_activations, mean_norms
@@ -376,6 +377,57 @@ class Lab:
             part = each[start : start + batch]
             found += self.generate_many([tokens] * len(part), each=part, **options)
         return found
+
+    def calibrate(
+        self,
+        feature: tuple[int, int],
+        kind: Kind = "res",
+        *,
+        mode: Mode = "steer",
+        strengths: Sequence[float] | None = None,
+        prompts: Sequence[Prompt | Tokens] | None = None,
+        max_new_tokens: int = 40,
+        seed: int = 0,
+        effect: Effect | None = None,
+        progress: bool = True,
+        stop: threading.Event | None = None,
+    ) -> Calibration:
+        """How far a feature can be pushed before the text breaks; see `workbench.calibration`.
+
+        Args:
+            feature: ``(layer, index)``.
+            kind: Kind of site of the feature.
+            mode: ``"steer"``, ``"clamp"`` or ``"scale"``.
+            strengths: What to try, in typical maxima (shares of the layer's mean norm where none is
+                known; factors for ``"scale"``); a range that suits most features if left out.
+            prompts: What the texts begin with; beginnings of the suite's passages if left out.
+            max_new_tokens: Length of the texts.
+            seed: Of the texts, which are drawn at temperature 1.
+            effect: From the texts at a strength to a number, such as the share of words that you
+                want to see; the feature's own mean activation in them if left out.
+            progress: Whether to show a bar.
+            stop: Set it from another thread, or interrupt the kernel: what is finished is returned.
+
+        Raises:
+            ValueError: If the feature, the mode or a strength is impossible.
+        """
+        control = Control.of(self.suite, feature, kind, mode)
+        if control.unit == "norm":
+            self.prepare([Steer(feature, 0.0, kind=kind, unit="norm")])
+        return calibrate(
+            self._model,
+            self.suite,
+            control,
+            beginnings(self._passages(None), self.tokenizer)
+            if prompts is None
+            else [self.tokens(prompt) for prompt in prompts],
+            strengths=strengths,
+            max_new_tokens=max_new_tokens,
+            seed=seed,
+            effect=effect,
+            progress=progress,
+            stop=stop,
+        )
 
     def find(self, label: str) -> pd.DataFrame:
         """Features whose label contains a text, surest first.
