@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from workbench.widgets import EvolutionMap, FeatureHeatmap, SteeringPanel, float32_bytes
+from workbench.widgets import EvolutionMap, FeatureHeatmap, float32_bytes
 
 TEXT = (
     "<bos>|The| capital| of| France| is| Paris|,| and| the| capital| of| Japan| is| Tokyo|.|\n|"
@@ -115,76 +115,3 @@ def evolution(**changes: Any) -> EvolutionMap:
         "code": 'run = lab.run("The capital of France is ...")\nrun.evolution(feature=(5, 231))',
     }
     return EvolutionMap(**{**traits, **changes})
-
-
-ROWS = [
-    {
-        "layer": 5, "kind": "res", "index": 231, "label": "capital cities", "low": -8, "high": 8,
-        "step": 0.5, "value": 3.5, "safe": [-4, 5], "unit": "× max", "mode": "steer",
-    },
-    {
-        "layer": 3, "kind": "res", "index": 4410, "label": "Japan and Japanese culture, its cities "
-        "and its history", "low": -8, "high": 8, "step": 0.5, "value": 6.5, "safe": [-3, 4],
-        "unit": "× max", "mode": "steer",
-    },
-    {
-        "layer": 6, "kind": "mlp", "index": 76, "label": "list continues", "low": 0, "high": 3,
-        "step": 0.1, "value": 0.2, "unit": "factor", "mode": "scale", "muted": True,
-    },
-]  # fmt: skip
-
-PROMPT = "Once upon a time there was"
-PLAIN = (
-    " a| little| girl| who| lived| near| the| forest|.| She| liked| to| walk| along| the| river|."
-)
-STEERED = (
-    " a| little| girl| who| lived| in| Tokyo|,| the| capital| of| Japan|.| She| liked| to| visit|"
-    " the| old| temples| of| Kyoto|."
-)
-
-
-def tokens(text: str, *, seed: int) -> list[dict[str, Any]]:
-    """Streamed tokens with all that the hover card shows."""
-    draw = random.Random(seed)
-    words = text.split("|")
-    made = []
-    for number, word in enumerate(words):
-        shift = draw.random() * 0.2 if number < 5 else draw.expovariate(1.1)
-        p = 0.2 + 0.6 * draw.random()
-        rest = [(" the", (1 - p) * 0.6), (" one", (1 - p) * 0.2), ("\n", 0.0004)]
-        top = sorted([(word, p), *rest], key=lambda pair: -pair[1])
-        made.append(
-            {"text": word, "shift": shift, "p": p, "p_before": p * draw.random(), "top": top}
-        )
-    return made
-
-
-def steering(**changes: Any) -> SteeringPanel:
-    """Three features, not yet run."""
-    traits: dict[str, Any] = {
-        "title": "Steer while it writes",
-        "subtitle": "pocket · 3 features at 3 sites",
-        "prompt": PROMPT,
-        "rows": ROWS,
-        "code": 'lab.generate("Once upon a time there was", edits=[wb.Steer((5, 231), 3.5)])',
-    }
-    return SteeringPanel(**{**traits, **changes})
-
-
-def finished_steering(**changes: Any) -> SteeringPanel:
-    """The same after a run."""
-    panel = steering(**changes)
-    run = panel.start(total=64)
-    panel.stream(run, "steered", tokens(STEERED, seed=1))
-    plain = [{**token, "shift": 0.0} for token in tokens(PLAIN, seed=2)]
-    panel.stream(run, "plain", plain)
-    panel.finish(
-        run,
-        rate=41.3,
-        receipt=[
-            "Steer layer 5 res 231 by 3.5 × max: 23 positions in 22 steps, norm added 18.2",
-            "Steer layer 3 res 4410 by 6.5 × max: 23 positions in 22 steps, norm added 30.7",
-            "Scale layer 6 mlp 76: muted, acted nowhere",
-        ],
-    )
-    return panel

@@ -285,6 +285,7 @@ function isDark(node) {
 // --------------------------------------------------------------------------------------- Frame
 
 const NARROW = 620;
+const MEDIUM = 860;
 
 /**
  * One widget on the page: its root, header, error box and theme, and everything to undo at the end.
@@ -411,31 +412,38 @@ export class Frame {
       clearTimeout(timer);
       timer = window.setTimeout(() => { button.textContent = "Copy as code"; }, 1600);
     };
-    const showText = (/** @type {string} */ code) => {
-      shown.value = code;
-      shown.rows = code.split("\n").length;
-      shown.hidden = false;
-      shown.focus();
-      shown.select();
-      say("Press Ctrl+C");
-    };
-    this.listen(button, "click", async () => {
-      const code = String(this.model.get("code") ?? "");
-      shown.hidden = true;
-      try {
-        await navigator.clipboard.writeText(code);
-        if (!this.signal.aborted) say("Copied");
-      } catch {
-        // No permission, or a page without a secure origin: the reader copies by hand.
-        if (!this.signal.aborted) showText(code);
-      }
-    });
+    this.listen(button, "click", () => this.copy(String(this.model.get("code") ?? ""), say));
     const refresh = () => { button.hidden = !this.model.get("code"); };
     this.watch(["code"], refresh);
     refresh();
     this.atEnd(() => clearTimeout(timer));
     this.tools.append(button);
     this.body.before(shown);
+    this.shown = shown;
+  }
+
+  /**
+   * Copy a text, or show it selected where the page may not write to the clipboard.
+   * @param {string} text
+   * @param {(said: string) => void} say
+   */
+  async copy(text, say) {
+    const { shown } = this;
+    if (!shown) return;
+    shown.hidden = true;
+    try {
+      await navigator.clipboard.writeText(text);
+      if (!this.signal.aborted) say("Copied");
+    } catch {
+      // No permission, or a page without a secure origin: the reader copies by hand.
+      if (this.signal.aborted) return;
+      shown.value = text;
+      shown.rows = Math.min(20, text.split("\n").length);
+      shown.hidden = false;
+      shown.focus();
+      shown.select();
+      say("Press Ctrl+C");
+    }
   }
 
   addErrorBox() {
@@ -475,6 +483,7 @@ export class Frame {
       // The first measure may be the first moment that the widget is on the page, with a background.
       this.width = width;
       this.root.classList.toggle("wb-narrow", width < NARROW);
+      this.root.classList.toggle("wb-medium", width < MEDIUM);
       this.schedule();
     };
     const observer = new ResizeObserver(measure);

@@ -62,8 +62,22 @@ class SteeringPanel(Widget):
         SteeringPanel(1 edits, idle)
     """
 
-    _esm = source("shared.js", "text_column.js", "steering_panel.js")
-    _css = style("shared.css", "steering_panel.css")
+    _esm = source(
+        "shared.js",
+        "steering_controls.js",
+        "steering_slider.js",
+        "steering_conditions.js",
+        "steering_row.js",
+        "steering_list.js",
+        "steering_search.js",
+        "steering_prompt.js",
+        "text_column.js",
+        "token_strip.js",
+        "steering_texts.js",
+        "steering_export.js",
+        "steering_panel.js",
+    )
+    _css = style("shared.css", "steering_rows.css", "steering_panel.css")
 
     prompt = traitlets.Unicode("").tag(sync=True)
     """Text of the prompt box."""
@@ -320,6 +334,8 @@ class SteeringPanel(Widget):
             # The page shows what it asked for; give it back what holds.
             self.send({"type": "refused", "rows": self.rows, "settings": self.settings})
             raise
+        if "seq" in content:
+            self.send({"type": "noted", "seq": content["seq"]})
 
     def _note_set(self, *, id: str, key: str, value: Any) -> None:
         """Keep a row's new state without sending it back, which would fight with the drag."""
