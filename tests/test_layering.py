@@ -44,6 +44,8 @@ ORDER = (
     "attribution",
     "compare",
     "evaluation",
+    "baselines",
+    "shifts",
     "standalone_template",
     "standalone",
     "rows",

@@ -221,17 +221,22 @@ class Recipe:
         found = []
         if lab.engine.name != self.model:
             found.append(f"it was made with {self.model!r} and this lab is {lab.engine.name!r}")
+        found += self.obstacles(lab)
+        for one in self.saes:
+            if not _missing(lab, one.site, one.features):
+                found += _unlike(lab, one)
+        return found
+
+    def obstacles(self, lab: Lab) -> list[str]:
+        """Those of `problems` with which it cannot run at all."""
+        found = []
         try:
             lab.tokens(self.text)
         except (TypeError, ValueError) as error:
             found.append(f"prompt: {error}")
-        for one in self.saes:
-            found += _unfit(lab, one)
-        # A recipe written by hand may name features that its list of SAEs leaves out.
-        listed = {one.site for one in self.saes}
+        # From the rows: a recipe written by hand may leave its list of SAEs out.
         for site, features in sorted(needed_features(self.rows).items()):
-            if site not in listed:
-                found += _missing(lab, site, features)
+            found += _missing(lab, site, features)
         return found
 
     def code(self, lab: Lab | None = None) -> str:
@@ -364,11 +369,8 @@ def opening(lab: Lab) -> str:
     return line + (f"  # and lab.use(...) of {chosen}" if chosen else "")
 
 
-def _unfit(lab: Lab, one: Used) -> list[str]:
-    """What of an SAE does not fit."""
-    missing = _missing(lab, one.site, one.features)
-    if missing:
-        return missing
+def _unlike(lab: Lab, one: Used) -> list[str]:
+    """In what an SAE of `lab` differs from the one that was used."""
     found = []
     sae = lab.suite.sae_at(one.site)
     if one.features is None and sae.config.d_sae != one.width:
