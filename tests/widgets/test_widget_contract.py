@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator
 
 import workbench.widgets
-from tests.widgets import samples
+from tests.widgets import samples, steering_samples
 from tests.widgets.bridge import Bridge
 from workbench.widgets import SteeringPanel, Widget, float32_bytes
 from workbench.widgets.matrix import MatrixWidget
@@ -37,12 +37,23 @@ def hostile_evolution() -> Widget:
 
 
 def hostile_steering() -> Widget:
-    rows = [{**row, "label": HOSTILE, "unit": HOSTILE, "mode": HOSTILE} for row in samples.ROWS]
-    panel = samples.steering(rows=rows, prompt=HOSTILE, title=HOSTILE)
-    run = panel.start(total=1)
+    words = {"label": HOSTILE, "unit": HOSTILE, "formula": HOSTILE, "warning": HOSTILE}
+    rows = [{**row, **words} for row in [*steering_samples.ROWS, *steering_samples.RARE_ROWS]]
+    panel = steering_samples.steering(
+        rows=rows,
+        prompt=HOSTILE,
+        title=HOSTILE,
+        baselines=[{"id": HOSTILE, "title": HOSTILE, "hint": HOSTILE, "on": True}],
+        columns=[{"id": i, "title": HOSTILE, "note": HOSTILE} for i in ("steered", "plain", "x")],
+    )
+    hit = {"layer": 1, "kind": HOSTILE, "index": 2, "label": HOSTILE, "score": 1, "note": HOSTILE}
+    panel.found = {"state": "done", "how": "label", "rows": [hit], "error": ""}
+    run = panel.start(total=1, prompt_tokens=[{"text": HOSTILE, "special": True}])
     token = {"text": HOSTILE, "shift": 1.0, "p": 0.5, "top": [[HOSTILE, 0.5]]}
-    panel.stream(run, "steered", [token])
-    panel.finish(run, receipt=[HOSTILE])
+    for column in panel.columns:
+        panel.stream(run, column["id"], [token])
+    meter = {"verdict": HOSTILE}
+    panel.finish(run, receipt=[HOSTILE], warnings=[HOSTILE], meters={"steered": meter})
     return panel
 
 
@@ -50,7 +61,7 @@ Make = Callable[[], Widget]
 MAKERS: dict[str, tuple[Make, Make]] = {
     "heatmap": (samples.heatmap, hostile_heatmap),
     "evolution": (samples.evolution, hostile_evolution),
-    "steering": (samples.finished_steering, hostile_steering),
+    "steering": (steering_samples.finished_steering, hostile_steering),
 }
 
 
@@ -76,7 +87,8 @@ def drawn(host: Locator) -> list[str]:
 def other_values(widget: Widget) -> dict[str, Any]:
     """Traits of the same shape with other contents."""
     if isinstance(widget, SteeringPanel):
-        return {"steered": samples.tokens(samples.PLAIN, seed=9)}
+        texts = {"steered": steering_samples.tokens(steering_samples.PLAIN, seed=9)}
+        return {"texts": {**widget.texts, **texts}}
     assert isinstance(widget, MatrixWidget)
     values = memoryview(widget.values).cast("f").tolist()
     return {"values": float32_bytes([values[::-1]])}
@@ -154,7 +166,7 @@ def test_static_twin_is_escaped_and_says_something(make_hostile: Make, make: Mak
 
 def test_unknown_keyword_is_refused(make: Make) -> None:
     kind = type(make())
-    with pytest.raises(TypeError, match=r"has no 'titel'. Did you mean 'title'\? Allowed: code, "):
+    with pytest.raises(TypeError, match=r"has no 'titel'. Did you mean 'title'\? Allowed: .*code, "):
         kind(titel="x")
 
 
@@ -262,8 +274,9 @@ def test_every_control_has_a_name_and_a_visible_focus(bridge: Bridge, make: Make
         name, outline = bridge.page.evaluate(
             """() => {
                 const at = document.activeElement;
-                const named = at.getAttribute('aria-label') || at.textContent.trim();
-                return [named, getComputedStyle(at).outlineStyle];
+                const labels = [...(at.labels ?? [])].map((label) => label.textContent).join();
+                const named = at.getAttribute('aria-label') || labels || at.textContent;
+                return [named.trim(), getComputedStyle(at).outlineStyle];
             }"""
         )
         assert name
@@ -273,7 +286,8 @@ def test_every_control_has_a_name_and_a_visible_focus(bridge: Bridge, make: Make
     assert (
         stops
         == host.locator(
-            "button:visible, input:visible, textarea:visible, [tabindex='0']:visible, summary"
+            "button:visible:enabled, input:visible, select:visible, textarea:visible, "
+            "[tabindex='0']:visible, summary"
         ).count()
     )
 

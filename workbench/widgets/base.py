@@ -31,6 +31,7 @@ import traitlets
 HERE = Path(__file__).parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[a-z_]+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) )", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
 _ENTRY = "export default { render };"
 
 Handler = Callable[..., object]
@@ -39,10 +40,13 @@ Handler = Callable[..., object]
 def source(*names: str) -> str:
     """One ES module out of several files of this folder, in the given order.
 
+    Comments that have lines of their own stay behind: every widget on a page is sent its module.
+
     Args:
         names: File names such as `"shared.js"`; only the last has a default export.
     """
-    parts = [_IMPORT.sub("", (HERE / name).read_text(encoding="utf-8")) for name in names]
+    texts = [_COMMENT.sub("", (HERE / name).read_text(encoding="utf-8")) for name in names]
+    parts = [_IMPORT.sub("", text) for text in texts]
     return "\n".join([*(_EXPORT.sub("", part) for part in parts[:-1]), parts[-1]])
 
 

@@ -286,6 +286,7 @@ function isDark(node) {
 
 const NARROW = 620;
 const MEDIUM = 860;
+const SLIM = 470;
 
 /**
  * One widget on the page: its root, header, error box and theme, and everything to undo at the end.
@@ -484,6 +485,7 @@ export class Frame {
       this.width = width;
       this.root.classList.toggle("wb-narrow", width < NARROW);
       this.root.classList.toggle("wb-medium", width < MEDIUM);
+      this.root.classList.toggle("wb-slim", width < SLIM);
       this.schedule();
     };
     const observer = new ResizeObserver(measure);
@@ -669,5 +671,5 @@ export function segmented(frame, label, options, get, set) {
   });
   refresh();
   const group = element("span", { class: "wb-segments", role: "group", "aria-label": label }, ...buttons);
-  return { node: element("span", { class: "wb-switch" }, element("span", { text: label }), group), refresh };
+  return { node: element("span", { class: "wb-switch" }, element("span", { text: label, hidden: label === "" }), group), refresh };
 }

@@ -45,7 +45,7 @@ export class Conditions {
     this.kind = choice(`Kind of the condition of ${name}`, KINDS.map((kind) => [kind, kind]));
     this.index = number("Feature", "1");
     this.value = number("Activation", "any");
-    this.clear = textButton("Always", "wb-clear", `No condition for ${name}`);
+    this.clear = textButton("Clear", "wb-clear", `No condition for ${name}`);
     this.nodes = [
       element("div", { class: "wb-row-line" }, labelled("acts on", this.when), this.where, this.hint),
       element("div", { class: "wb-row-line wb-condition" }, element("span", { text: "only where" }), labelled("layer", this.layer),

@@ -74,7 +74,7 @@ class SteeringPanel {
 
   makeEdits() {
     const { frame, model } = this;
-    const live = segmented(frame, "While moving", [["restart", "restart"], ["next", "from next token"]],
+    const live = segmented(frame, "Moving a slider", [["restart", "restarts"], ["next", "acts from next token"]],
       () => model.get("live"), (value) => frame.save("live", value));
     frame.watch(["live"], live.refresh);
     const freeze = segmented(frame, "Rest of the model", [["", "free"], ["att", "attention frozen"], ["all", "all frozen"]],

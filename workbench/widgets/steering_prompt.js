@@ -13,6 +13,9 @@ import { Scope, choice, field, labelled, numberIn, textButton } from "./steering
 /** @type {Array<[string, string]>} */
 const ROLES = [["user", "User"], ["assistant", "Model"]];
 
+// More tokens get a line of their own.
+const SHORT = 24;
+
 export class Prompt {
   /**
    * @param {Frame} frame
@@ -33,13 +36,14 @@ export class Prompt {
     this.turns = element("div", { class: "wb-turns" });
     this.add = textButton("Add a turn", "wb-add-turn");
     this.form = segmented(frame, "", [["text", "Text"], ["chat", "Chat"]], () => this.mode, (mode) => this.switchTo(mode));
+    this.form.node.lastElementChild?.setAttribute("aria-label", "Form of the prompt");
     this.tokens = element("div", { class: "wb-prompt-tokens" });
     const saved = this.model.get("recorded");
     this.hint = element("span", { class: "wb-hint", text: saved ? "A saved page: open the notebook to run it."
       : "Enter runs, Shift + Enter breaks the line." });
     this.node = element("div", { class: "wb-prompt-area" },
       element("div", { class: "wb-prompt-row" }, element("div", { class: "wb-prompt-boxes" }, this.box, this.turns), runButton),
-      element("div", { class: "wb-prompt-foot" }, this.form.node, this.add, this.hint), this.tokens);
+      element("div", { class: "wb-prompt-foot" }, this.form.node, this.add, this.tokens, this.hint));
     frame.listen(this.box, "change", () => this.save());
     frame.listen(this.box, "keydown", (event) => this.key(event));
     frame.listen(this.add, "click", () => this.addTurn());
@@ -146,7 +150,8 @@ export class Prompt {
     /** @type {Array<{text: string, special: boolean}>} */
     const tokens = this.model.get("prompt_tokens") ?? [];
     this.tokens.hidden = tokens.length === 0;
-    this.tokens.replaceChildren(element("span", { class: "wb-hint", text: `${tokens.length} tokens: ` }),
+    this.tokens.classList.toggle("wb-long", tokens.length > SHORT);
+    this.tokens.replaceChildren(element("span", { class: "wb-hint", text: `${tokens.length} tokens` }),
       ...tokens.map(({ text, special }, i) => element("span", { class: special ? "wb-token wb-chip" : "wb-token", text: exactToken(text), title: `position ${i}` })));
   }
 }
@@ -170,7 +175,8 @@ export class Settings {
     ];
     const next = textButton("New seed", "wb-new-seed");
     frame.listen(next, "click", () => this.send("seed", Math.floor(Math.random() * 1e6)));
-    this.node = element("div", { class: "wb-settings" }, ...this.fields.map(({ node }) => node), next);
+    const nodes = this.fields.map(({ node }) => node);
+    this.node = element("div", { class: "wb-settings" }, ...nodes.slice(0, 3), element("span", { class: "wb-seed" }, nodes[3], next));
     frame.watch(["settings"], () => this.show());
     this.show();
   }

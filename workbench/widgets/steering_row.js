@@ -141,7 +141,8 @@ export class EditRow {
     this.row = row;
     this.label.textContent = row.label || (row.index === null ? "whole SAE" : `feature ${row.index}`);
     this.label.title = row.label;
-    this.facts.textContent = [siteOf(row), whenWords(row), conditionWords(row.above)].filter(Boolean).join(" · ");
+    const facts = [siteOf(row), whenWords(row), conditionWords(row.above)].filter(Boolean);
+    this.facts.replaceChildren(...facts.map((text) => element("span", { text })));
     this.warning.textContent = row.warning;
     this.warning.hidden = row.warning === "";
     fillChoice(this.mode, [...new Set([...row.modes, row.mode])].map((mode) => [mode, mode]));

@@ -56,7 +56,7 @@ export class Texts {
     wanted.forEach(({ id, title, note }, i) => {
       const column = this.columns.get(id) ?? this.makeColumn(id, title);
       column.title.textContent = title;
-      column.about.textContent = note;
+      column.about.textContent = column.about.title = note;
       (i < 2 ? this.pair : this.others).append(column.node);
     });
     this.others.hidden = wanted.length <= 2;
@@ -71,7 +71,7 @@ export class Texts {
     this.columns.set(id, column);
     if (id === "steered") {
       this.strip = new TokenStrip(this.frame, column);
-      column.meter.before(this.strip.node);
+      column.meter.after(this.strip.node);
     }
     return column;
   }

@@ -122,8 +122,8 @@ export class TextColumn {
     const words = [];
     if (typeof repetition === "number") words.push(`repetition ${percent(repetition)}`);
     if (typeof loss === "number") {
-      const sign = typeof excess === "number" && excess >= 0 ? "+" : "";
-      words.push(`loss ${short(loss)} nats a token${typeof excess === "number" ? ` (${sign}${short(excess)})` : ""}`);
+      const beside = excess ? ` (${excess > 0 ? "+" : ""}${short(excess)})` : "";
+      words.push(`loss ${short(loss)} nats a token${beside}`);
     }
     this.meter.title = "Repetition: share of the text that repeats itself. Loss: under the unsteered model; in brackets: above the unsteered text.";
     this.meter.replaceChildren(element("span", { class: "wb-verdict", "data-verdict": verdict ?? "", text: verdict ?? "", hidden: !verdict }),

@@ -58,6 +58,8 @@ export class TokenStrip {
       const most = tokens.reduce((a, token) => Math.max(a, token[key] ?? 0), 0);
       context.fillStyle = line;
       context.fillRect(0, floor - 1, this.pitch * tokens.length, 1);
+      // How unsure the model was is the background to how far it was moved.
+      context.globalAlpha = key === "entropy" ? 0.5 : 1;
       tokens.forEach((token, i) => {
         const value = token[key] ?? 0;
         if (!(value > 0)) return;
@@ -65,6 +67,7 @@ export class TokenStrip {
         context.fillStyle = colour(value);
         context.fillRect(i * this.pitch, floor - tall, bar, tall);
       });
+      context.globalAlpha = 1;
       return most;
     };
     const faint = frame.colour("--wb-faint");
@@ -73,7 +76,7 @@ export class TokenStrip {
       lane("shift", LANE, (value) => frame.ramp.css[stepOf(0.35 + share(value) * (1 - SHADE))]),
       lane("entropy", height, () => faint),
     ];
-    this.names.forEach(({ node }, i) => { /** @type {HTMLElement} */ (node.lastChild).textContent = `≤ ${short(most[i])}`; });
+    this.names.forEach(({ node }, i) => { /** @type {HTMLElement} */ (node.lastChild).textContent = `to ${short(most[i])} nats`; });
     this.drawMarks(context, height);
   }
 
