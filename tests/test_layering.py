@@ -53,7 +53,8 @@ ORDER = (
     "training",
     "index",
     "figures",
-    "calibration",  # draws itself
+    "calibration",  # its result draws itself
+    "strengths",
     "widgets",
     "panels",
     "runs",

@@ -1,64 +1,34 @@
-"""How far can a feature be pushed? Its effect against the fluency of the text, by strength.
+"""What a sweep of strengths found: effect against fluency, and the band that follows.
 
-1. Write: the same prompts are continued with the same seed at every strength, and once unsteered.
-2. Judge: each text is read by the model without edits. That gives its fluency beside its unsteered
-   twin (`workbench.fluency`), and its effect: the feature's mean activation on the new tokens, in
-   typical maxima. It is read without edits so that the text has to hold what the feature stands
-   for; under the edit every text would have a large activation.
-3. Choose: the band is the longest range of strengths around the neutral one at which at least
-   `STAYS` of the texts are fluent at each strength tried; the best of them has the largest effect.
-
-Strengths are tried from the neutral one outwards, so a sweep that is stopped has a band, too.
+The band is the longest range of strengths around the neutral one at which at least `STAYS` of the
+texts are fluent at each strength tried. The best strength is the one in it with the largest effect.
+How the points are made: `workbench.strengths`.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import statistics
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
-import torch
-from tqdm.auto import tqdm
 
-from workbench.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
+from workbench.edits import Feature, Unit
 from workbench.figures import Curve, calibration_curve
-from workbench.fluency import FLUENT_EXCESS, FLUENT_REPETITION, fluency
-from workbench.models import Model
-from workbench.program import Probe
-from workbench.receipts import NoEffectWarning
-from workbench.sae.suite import Suite
-from workbench.sites import Kind, Site, check_kind
-from workbench.tokens import Tokens, tokens_of
-from workbench.tracing import Generation, generate, trace
+from workbench.fluency import FLUENT_EXCESS, FLUENT_REPETITION
+from workbench.sites import Kind
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 Mode = Literal["steer", "clamp", "scale"]
-Effect = Callable[[list[str]], float]
-"""From the texts at one strength (prompts left out) to a number."""
 
 FORMAT = "workbench-calibration-1"
 STAYS = 0.85
 """Share of the texts that have to be fluent at a strength in the band: 7 of 8."""
-PROMPTS, PROMPT_TOKENS = 8, 16
-"""Of the suite's passages, how many are continued and how much of each is given."""
-ROWS = 64
-"""Texts that are written side by side."""
-STEPS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0)
-"""Strengths to both sides in typical maxima. Features differ: a band may end at 0.5 or beyond 3."""
-SHARES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8, 1.0)
-"""The same in shares of the layer's mean norm, where no typical maximum is known."""
-FACTORS = (-4.0, -2.0, -1.0, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
-"""What a feature is scaled by; 1 changes nothing."""
-
 UNIT_NAMES: dict[Unit, str] = {
     "max": "typical maxima",
     "norm": "shares of the layer's mean norm",
@@ -69,66 +39,6 @@ VERBS: dict[Mode, str] = {"steer": "steer by", "clamp": "clamp to", "scale": "sc
 
 
 @dataclass(frozen=True)
-class Control:
-    """A feature and the number that is turned."""
-
-    feature: Feature
-    """``(layer, index)``."""
-    kind: Kind
-    """Kind of site."""
-    mode: Mode
-    """``"steer"``, ``"clamp"`` or ``"scale"``."""
-    unit: Unit
-    """Of the strength, as in `Steer`; a factor has none and says ``"raw"``."""
-    maximum: float | None
-    """The feature's typical maximum, where it is known."""
-
-    @classmethod
-    def of(cls, suite: Suite, feature: Feature, kind: Kind, mode: Mode) -> Control:
-        """The control of a feature, in typical maxima where the suite knows them.
-
-        Raises:
-            ValueError: If the feature or the mode does not exist.
-        """
-        if mode not in get_args(Mode):
-            raise ValueError(f"mode must be one of 'steer', 'clamp', 'scale', got {mode!r}")
-        layer, index = check_feature(feature)
-        site = Site(layer, check_kind(kind))
-        suite.sae_at(site).check_index(index)
-        maximum = float(suite.maxima(site)[index]) if suite.calibrated(site) else 0.0
-        unit: Unit = "raw" if mode == "scale" else "max" if maximum > 0 else "norm"
-        return cls((layer, index), kind, mode, unit, maximum if maximum > 0 else None)
-
-    @property
-    def site(self) -> Site:
-        """Where the feature is."""
-        return Site(self.feature[0], self.kind)
-
-    @property
-    def neutral(self) -> float:
-        """The strength at which nothing is pushed: factor 1, else 0."""
-        return 1.0 if self.mode == "scale" else 0.0
-
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        """What is tried unless told."""
-        if self.mode == "scale":
-            return FACTORS
-        steps = STEPS if self.unit == "max" else SHARES
-        return (*(-s for s in reversed(steps)), 0.0, *steps)
-
-    def edits(self, strength: float) -> list[Steer | Clamp | Scale]:
-        """The edits at a strength: none where one would add nothing."""
-        if self.mode == "clamp":  # at 0, too: it takes out what is there
-            return [Clamp(self.feature, strength, kind=self.kind, unit=self.unit)]
-        if strength == self.neutral:
-            return []
-        if self.mode == "scale":
-            return [Scale(self.feature, strength, kind=self.kind)]
-        return [Steer(self.feature, strength, kind=self.kind, unit=self.unit)]
-
-
-@dataclass(frozen=True)
 class Point:
     """What one strength did, as means over the texts."""
 
@@ -136,6 +46,8 @@ class Point:
     """In the calibration's unit."""
     effect: float
     """How much of the feature the texts hold, or what the caller's function gave."""
+    error: float | None
+    """Standard error of the effect over the texts; None for the caller's function."""
     loss: float
     """Under the unsteered model, in nats a token."""
     excess: float
@@ -228,10 +140,20 @@ class Calibration:
             notes.append("no strength that was tried keeps the texts fluent: try smaller ones")
         if self.points and not any(point.added for point in self.points):
             notes.append("the edit never acted: the feature is silent on these prompts")
+        if self._by_chance():
+            notes.append("the effect at the best strength may be chance: see the frame's errors")
         for edge, last in ((low, self.points[:1]), (high, self.points[-1:])):
             if last and edge == last[0].strength != self.neutral:
                 notes.append(f"fluent as far as was tried at {edge:g}: the band may be wider")
         return tuple(notes)
+
+    def _by_chance(self) -> bool:
+        """Whether the best effect is within two standard errors of the neutral one."""
+        at = {point.strength: point for point in self.points}
+        best, plain = at.get(self.best), at.get(self.neutral)
+        if best is None or plain is None or best.error is None or plain.error is None:
+            return False
+        return best.effect - plain.effect < 2 * math.hypot(best.error, plain.error)
 
     def __repr__(self) -> str:
         low, high = self.band
@@ -285,161 +207,3 @@ class Calibration:
             return cls(**found, points=points)
         except (KeyError, TypeError, AttributeError, UnicodeDecodeError, json.JSONDecodeError):
             raise ValueError(f"{path} is no {FORMAT} file: Calibration.save writes them") from None
-
-
-def beginnings(passages: Sequence[Tokens], tokenizer: Any) -> list[Tokens]:
-    """Prompts for a sweep: the first tokens of some passages."""
-    return [tokens_of(tokenizer, passage.ids[:PROMPT_TOKENS]) for passage in passages[:PROMPTS]]
-
-
-def calibrate(
-    model: Model,
-    suite: Suite,
-    control: Control,
-    prompts: Sequence[Tokens],
-    *,
-    strengths: Sequence[float] | None = None,
-    max_new_tokens: int = 40,
-    seed: int = 0,
-    effect: Effect | None = None,
-    progress: bool = True,
-    stop: threading.Event | None = None,
-) -> Calibration:
-    """Sweep the strength of a feature.
-
-    Args:
-        model: The model.
-        suite: Its SAEs.
-        control: What is turned.
-        prompts: What the texts begin with.
-        strengths: What to try, beside the neutral strength; those of the control if left out.
-        max_new_tokens: Length of the texts.
-        seed: Of the texts, drawn at temperature 1.
-        effect: From the texts at one strength to a finite number; the feature's own mean activation
-            in them if left out.
-        progress: Whether to show a bar.
-        stop: Set it from another thread, or interrupt the kernel: what is finished is returned.
-
-    Raises:
-        TypeError: If a strength is not a number.
-        ValueError: If there is no prompt or a strength is not finite or too strong for the model.
-    """
-    order = _outwards(control, strengths)
-    stop = stop or threading.Event()
-    points: list[Point] = []
-    judge = _Judge(model, suite, control, effect)
-    bar = tqdm(total=len(order), desc="calibrating", unit="strength", disable=not progress)
-    try:
-        options = {"max_new_tokens": max_new_tokens, "seed": seed, "stop": stop}
-        for twins in _texts(model, suite, prompts, [[]], options):
-            sweep = [control.edits(strength) for strength in order]
-            for texts in _texts(model, suite, prompts, sweep, options):
-                points.append(judge.point(order[len(points)], texts, twins))
-                bar.update()
-    except KeyboardInterrupt:
-        stop.set()
-    finally:
-        bar.close()
-    site, index = control.site, control.feature[1]
-    own = "activation" if control.maximum is None else "typical maxima"
-    return Calibration(
-        model=model.name,
-        feature=control.feature,
-        kind=control.kind,
-        label=suite.label(site, index),
-        mode=control.mode,
-        unit=control.unit,
-        effect_unit="" if effect else own,
-        neutral=control.neutral,
-        seed=seed,
-        max_new_tokens=max_new_tokens,
-        prompts=tuple(prompt.text for prompt in prompts),
-        planned=len(order),
-        points=tuple(sorted(points, key=lambda point: point.strength)),
-    )
-
-
-def _outwards(control: Control, strengths: Sequence[float] | None) -> list[float]:
-    """The strengths to try and the neutral one, from the neutral one outwards.
-
-    Raises:
-        TypeError: If one is not a number.
-        ValueError: If one is not finite.
-    """
-    found = {float(control.neutral)}
-    for strength in control.strengths if strengths is None else strengths:
-        control.edits(strength)  # refuses what is no number or not finite
-        found.add(float(strength))
-    return sorted(found, key=lambda s: (abs(s - control.neutral), s))
-
-
-def _texts(
-    model: Model,
-    suite: Suite,
-    prompts: Sequence[Tokens],
-    sweep: Sequence[Sequence[Edit]],
-    options: dict[str, Any],
-) -> Iterator[list[Generation]]:
-    """The prompts' texts under each list of edits in turn; ends early when it is stopped."""
-    count = max(ROWS // len(prompts), 1) if prompts else 1
-    for start in range(0, len(sweep), count):
-        block = sweep[start : start + count]
-        each = [edits for edits in block for _ in prompts]
-        with warnings.catch_warnings():
-            # Expected on some prompts; `Calibration.notes` speaks up if it never acted at all.
-            warnings.simplefilter("ignore", NoEffectWarning)
-            texts = generate(model, [*prompts] * len(block), each=each, source=suite, **options)
-        if options["stop"].is_set():
-            return
-        for place in range(0, len(texts), len(prompts)):
-            yield texts[place : place + len(prompts)]
-
-
-@dataclass(frozen=True)
-class _Judge:
-    """Turns the texts at a strength into a point."""
-
-    model: Model
-    suite: Suite
-    control: Control
-    effect: Effect | None
-
-    def point(
-        self, strength: float, texts: Sequence[Generation], twins: Sequence[Generation]
-    ) -> Point:
-        """Judge `texts` beside their unsteered `twins`."""
-        judged = fluency(self.model, texts, twins=twins)
-        acts = [act.relative_norm for text in texts for act in text.receipt.acts]
-        return Point(
-            strength=strength,
-            effect=self._effect(texts),
-            loss=_mean(one.loss for one in judged),
-            excess=_mean(one.excess for one in judged),
-            repetition=_mean(one.repetition for one in judged),
-            fluent=_mean(one.verdict == "fluent" for one in judged),
-            tokens=_mean(len(text.tokens) for text in texts),
-            added=_mean(acts) if acts else 0.0,
-        )
-
-    def _effect(self, texts: Sequence[Generation]) -> float:
-        """The caller's measure, or the feature's mean activation on the new tokens.
-
-        Raises:
-            ValueError: If the caller's is no finite number.
-        """
-        if self.effect is not None:
-            value = float(self.effect([text.text for text in texts]))
-            if not math.isfinite(value):
-                raise ValueError(f"effect must give a finite number for the texts, got {value}")
-            return value
-        site = self.control.site
-        whole = [tokens_of(self.model.tokenizer, text.ids) for text in texts]
-        read = trace(self.model, whole, [site]).activations[site]
-        probe = Probe.of(self.suite.sae_at(site), [self.control.feature[1]], read.device)
-        found = probe.activations(read)[..., 0]  # (text, pos), padded on the left
-        new = [row[len(row) - len(t.tokens) :] for row, t in zip(found, texts, strict=True)]
-        return float(torch.cat(new).mean()) / (self.control.maximum or 1.0)
-
-
-def _mean(values: Iterable[float]) -> float:
-    return statistics.fmean(values)

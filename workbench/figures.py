@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 INK, GRID = "#787878", "rgba(128, 128, 128, 0.22)"
 """Text and axes; lines behind the data."""
-LINE, LIMIT = "#3f84c5", "#d2600a"
+LINE, LIMIT = "#3f84c5", "#c85a00"
 """Blue for data, orange for limits: every kind of colour vision tells them apart."""
 BAND, BAND_INK = "rgba(0, 158, 115, 0.16)", "#0b8a66"
 """Green where it is safe, with its label."""

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from workbench.binding import site_of
-from workbench.calibration import Calibration, Control, Effect, Mode, beginnings, calibrate
+from workbench.calibration import Calibration, Mode
 from workbench.doctor import free_bytes
 from workbench.edits import Ablate, Clamp, Edit, Steer, When
 from workbench.evaluation import Check, check, mean_activations, mean_norms
@@ -30,6 +30,7 @@ from workbench.sae.published import PublishedSuite, is_published, open_sae
 from workbench.sae.shelf import parse_bytes
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
+from workbench.strengths import Control, Effect, beginnings, calibrate
 from workbench.tokens import Prompt, Tokens, tokenize
 from workbench.tracing import Generation, LiveEdits, Step, generate, trace
 
@@ -392,7 +393,7 @@ class Lab:
         progress: bool = True,
         stop: threading.Event | None = None,
     ) -> Calibration:
-        """How far a feature can be pushed before the text breaks; see `workbench.calibration`.
+        """How far a feature can be pushed before the text breaks; see `workbench.strengths`.
 
         Args:
             feature: ``(layer, index)``.

@@ -1,11 +1,11 @@
-"""Are the limits of fluency right, and does the safe band hold? ``python -m tests.benchmarks.fluency``.
+"""``python -m tests.benchmarks.fluency``: are the limits right, and does the safe band hold?
 
 1. Limits: how many texts of pocket are called fluent, strained and broken when nothing is edited,
    and when features are pushed by four typical maxima.
 2. Band: `lab.calibrate` suggests a band for each feature from 8 prompts and one seed. Then texts
-   are written at both ends of it, where it is weakest, on other prompts with another seed. The band
-   of a feature holds if at least `HOLDS` of them are fluent. Features: those that are known to write
-   a concept, and others drawn at random among the live ones.
+   are written at both ends of it, where it is weakest, on other prompts with another seed. The
+   band of a feature holds if at least `HOLDS` of them are fluent. Features: those that are known to
+   write a concept, and others drawn at random among the live ones.
 
 A number as the argument limits the features (``python -m tests.benchmarks.fluency 6``).
 """
@@ -19,14 +19,13 @@ from itertools import islice
 
 import torch
 
-from workbench.calibration import PROMPT_TOKENS, Control
-from workbench.edits import Edit, Steer
+from workbench.edits import Edit
 from workbench.fluency import fluency
 from workbench.lab import Lab
 from workbench.lab import open as open_lab
 from workbench.pocket.corpus import documents
-from workbench.sites import Site
-from workbench.tokens import Tokens, tokens_of
+from workbench.strengths import PROMPT_TOKENS, Control
+from workbench.tokens import Tokens
 from workbench.tracing import Generation, generate
 
 HOLDS = 0.8
