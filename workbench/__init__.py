@@ -33,6 +33,7 @@ _HOME: dict[str, str] = {
     "LiveEdits": "tracing",
     "Patch": "edits",
     "Recipe": "recipes",
+    "Row": "rows",
     "Run": "runs",
     "SAE": "sae",
     "Scale": "edits",

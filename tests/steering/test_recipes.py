@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_lab import PROMPT, TURNS, write_small_lab
+from steering.small_lab import PROMPT, TURNS, write_small_lab
 
 import workbench as wb
 from workbench.lab import Lab

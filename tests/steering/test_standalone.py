@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from small_lab import KINDS, PROMPT, TURNS, write_small_lab
+from steering.small_lab import KINDS, PROMPT, TURNS, write_small_lab
 
 import workbench as wb
 from workbench.edits import Edit
