@@ -35,6 +35,8 @@ _HOME: dict[str, str] = {
     "Lab": "lab",
     "LiveEdits": "tracing",
     "Patch": "edits",
+    "Recipe": "recipes",
+    "Row": "rows",
     "Run": "runs",
     "SAE": "sae",
     "Scale": "edits",
@@ -49,6 +51,7 @@ _HOME: dict[str, str] = {
     "catalog_entry": "sae.catalog",
     "freeze_rest": "edits",
     "open": "lab",
+    "open_recipe": "recipes",
     "open_run": "runs",
 }
 """Public name -> the module below `workbench` that defines it."""

@@ -620,9 +620,9 @@ class Lab:
         )
 
     def steering(
-        self, prompt: str, features: Sequence[tuple[int, int]] = (), **options: Any
+        self, prompt: Prompt = "", features: Sequence[tuple[int, int]] = (), **options: Any
     ) -> Any:
-        """Sliders beside steered and unsteered text; see `workbench.panels.Steering`."""
+        """Edits, live, beside unsteered text and baselines; see `workbench.panels.Steering`."""
         from workbench.panels import Steering
 
         return Steering(self, prompt, features, **options)

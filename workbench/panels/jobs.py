@@ -11,6 +11,7 @@ updates from other threads (reported of Colab).
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 Job = Callable[[threading.Event], None]
@@ -55,6 +56,11 @@ class LatestJob:
             self._waiting = None
             self._stop.set()
 
+    @property
+    def waiting(self) -> bool:
+        """Whether a newer job waits for the running one to stop."""
+        return self._waiting is not None
+
     def join(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs; False if the time is up first."""
         thread = self._thread
@@ -76,5 +82,56 @@ class LatestJob:
     def _guarded(self, job: Job, stop: threading.Event) -> None:
         try:
             job(stop)
+        except BaseException as error:
+            self._on_error(error)
+
+
+class Errands:
+    """Does every job that it is given, one after the other, in a thread that ends when idle.
+
+    For what must not be lost when the next comes: a feature to add, a file to write.
+    """
+
+    def __init__(
+        self, on_error: Callable[[BaseException], None], *, synchronous: bool = False
+    ) -> None:
+        """Make an idle runner; see `LatestJob`."""
+        self._on_error = on_error
+        self._synchronous = synchronous
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._thread: threading.Thread | None = None
+
+    def submit(self, errand: Callable[[], None]) -> None:
+        """Do `errand` after those that wait."""
+        if self._synchronous:
+            self._guarded(errand)
+            return
+        with self._lock:
+            self._waiting.append(errand)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="workbench", daemon=True)
+                self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is left to do; False if the time is up first."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                errand = self._waiting.popleft()
+            self._guarded(errand)
+
+    def _guarded(self, errand: Callable[[], None]) -> None:
+        try:
+            errand()
         except BaseException as error:
             self._on_error(error)

@@ -1,131 +1,145 @@
-"""Sliders that steer a text while it is written, beside its unsteered twin.
+"""Edits that steer a text while it is written, beside its unsteered twin and baselines.
 
-A run writes the unsteered text first (once for each prompt and setting, then kept), and the steered
-one after it with the same seed. How far the edits moved each token is the Kullback-Leibler
-divergence from the unsteered distribution *after the same text*, so the steered text is read once
-more without edits when it is finished.
+A run writes the unsteered text first (once for each prompt and setting, then kept), the steered one
+after it with the same seed, and then the baselines. When all is written, the steered texts are read
+once more without edits, for what `workbench.shifts` and `workbench.fluency` say of them.
+
+Handlers of the page only note and enqueue: one runner writes texts, where the latest request wins,
+and one does errands (searches, features to add, files), of which none is lost.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-from workbench.edits import Ablate, Clamp, Edit, Scale, Steer, Unit
+from workbench.fluency import fluency
 from workbench.panels.base import Panel
-from workbench.panels.jobs import LatestJob
+from workbench.panels.jobs import Errands, LatestJob
+from workbench.panels.steering_draft import Draft, LiveRows
+from workbench.panels.steering_rows import Reading, new_row, read_rows, shown_row, with_mode
+from workbench.panels.steering_search import search
+from workbench.panels.steering_texts import (
+    BASELINES,
+    TITLES,
+    Column,
+    Plan,
+    ending,
+    meter,
+    prompt_tokens,
+    receipt_lines,
+    silent,
+)
+from workbench.recipes import Recipe, Settings, check_turns, open_recipe
+from workbench.rows import Mode, Row
+from workbench.shifts import shifts
 from workbench.sites import Kind, Site, check_kind
-from workbench.tokens import Tokens
-from workbench.tracing import Generation, LiveEdits, Step, generate, trace
+from workbench.tokens import Prompt
+from workbench.tracing import Generation, generate
 from workbench.widgets import SteeringPanel
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
 
-FeatureEdit = Steer | Clamp | Scale | Ablate
-ROUNDING = 1e-5
-"""Divergence in nats below which a difference is that of two orders of summation."""
-ALTERNATIVES = 3
-"""Other tokens that are shown for each written one."""
-
 
 class Steering(Panel[SteeringPanel]):
-    """A slider for each feature; text streams beside its unsteered twin."""
+    """A row for each edit; text streams beside its unsteered twin."""
 
     def __init__(
         self,
         lab: Lab,
-        prompt: str,
-        features: Sequence[tuple[int, int]],
+        prompt: Prompt = "",
+        features: Sequence[tuple[int, int]] = (),
         *,
         kind: Kind = "res",
         strength: float = 0.0,
+        mode: Mode = "steer",
+        when: str = "both",
         low: float | None = None,
         high: float | None = None,
         max_new_tokens: int = 60,
         temperature: float = 0.8,
         top_p: float = 0.95,
         seed: int = 0,
+        baselines: Sequence[str] = (),
+        baseline_prompt: str = "",
+        recipe: Recipe | str | Path | None = None,
         synchronous: bool = False,
     ) -> None:
         """Make the panel; nothing runs before Run is pressed or a slider is moved.
 
         Args:
             lab: The model and its SAEs.
-            prompt: What the texts begin with.
-            features: ``(layer, index)`` of each slider.
+            prompt: What the texts begin with: a text, or the turns of a chat.
+            features: ``(layer, index)`` of each row; more can be added on the page.
             kind: Kind of site of the features.
             strength: Where the sliders start, in multiples of the feature's typical maximum, or of
                 the layer's mean norm where no typical maximum is known.
+            mode: What to do with the features; see `workbench.rows.Row`.
+            when: Where the edits act: ``"both"``, ``"prompt"`` or ``"generated"``.
             low: Left end of the sliders; -4 maxima or -1 norm if left out.
             high: Right end of the sliders; 4 maxima or 1 norm if left out.
             max_new_tokens: Length of the texts.
             temperature: See `workbench.tracing.generate`.
             top_p: See there.
-            seed: See there; the same for both texts.
+            seed: See there; the same for all texts.
+            baselines: Which to write beside: ``"random"``, ``"feature"``, ``"prompt"``.
+            baseline_prompt: The instruction that ``"prompt"`` puts before the text.
+            recipe: A `Recipe` or its file, instead of prompt, features and settings.
             synchronous: Write in the calling thread, for front ends that show no updates from
                 others.
 
         Raises:
-            ValueError: If there is no feature, or one does not exist.
+            ValueError: If a feature does not exist, or the recipe does not fit this lab.
         """
-        if not features:
-            raise ValueError(
-                "name at least one feature to steer, such as features=[(5, 231)]; lab.find helps"
-            )
         self.lab = lab
-        sites = [Site(layer, check_kind(kind)) for layer, _ in features]
-        units: list[Unit] = ["max" if lab.suite.calibrated(site) else "norm" for site in sites]
-        self.edits = LiveEdits(
-            [
-                Steer((layer, index), strength, kind=kind, unit=unit)
-                for (layer, index), unit in zip(features, units, strict=True)
-            ]
+        self._sets: dict[str, Row] = {}
+        self._live: LiveRows | None = None
+        self._plain: tuple[object, Generation, list[dict[str, Any]]] | None = None
+        self._searches = 0
+        settings = Settings(
+            max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
         )
-        self._muted = [False] * len(features)
-        self._options = {
-            "max_new_tokens": max_new_tokens,
-            "temperature": temperature,
-            "top_p": top_p,
-            "seed": seed,
-        }
-        self._plain: tuple[str, Generation, list[dict]] | None = None
-        lab.prepare(self.edits.edits)
-        for edit in self.edits.edits:  # an unknown or silent feature is refused here
-            _check_feature(lab, edit)
+        chat = not isinstance(prompt, str)
+        rows: list[Row] = []
+        check_kind(kind)
+        for layer, index in features:
+            more = {"value": float(strength)} if strength or mode == "steer" else {}
+            taken = [row.id for row in rows]
+            rows.append(new_row(lab, taken, Site(layer, kind), index, mode, when=when, **more))
+        unknown = {*baselines} - {one["id"] for one in BASELINES}
+        if unknown:
+            raise ValueError(f"no such baseline: {', '.join(sorted(unknown))}; there are "
+                             f"{', '.join(one['id'] for one in BASELINES)}")  # fmt: skip
         self.widget = SteeringPanel(
             title="Steering",
-            subtitle=f"{lab.engine.name}, temperature {temperature:g}, seed {seed}",
-            prompt=prompt,
-            rows=[
-                {
-                    "layer": site.layer,
-                    "kind": site.kind,
-                    "index": index,
-                    "label": lab.suite.label(site, index),
-                    **_scale(unit, low, high),
-                    "value": strength,
-                    "mode": "steer",
-                    **_safe(lab, site, index),
-                }
-                for site, (_, index), unit in zip(sites, features, units, strict=True)
-            ],
+            subtitle=lab.engine.name,
+            prompt="" if chat else prompt,
+            turns=[dict(turn) for turn in check_turns(prompt)] if chat else [],
+            chats=lab.tokenizer.chat_template is not None,
+            rows=[shown_row(lab, row, low=low, high=high) for row in rows],
+            sites=[{"layer": site.layer, "kind": site.kind} for site in lab.suite.sites],
+            settings=asdict(settings),
+            baselines=[{**one, "on": one["id"] in baselines} for one in BASELINES],
+            baseline_prompt=baseline_prompt,
         )
         self.job = LatestJob(self._failed, synchronous=synchronous)
-        self.widget.on_run(lambda _prompt: self.start())
-        self.widget.on_stop(self.job.stop)
-        self.widget.on_change(self._changed)
-        self.widget.on_mute(self._mute)
+        self.errands = Errands(self._errand_failed, synchronous=synchronous)
+        for name in ("run", "stop", "set", "add", "add_splice", "remove", "move", "settings"):
+            self.widget.on(name, getattr(self, f"_on_{name}"))
+        for name in ("baseline", "freeze", "search", "export", "open_recipe"):
+            self.widget.on(name, getattr(self, f"_on_{name}"))
+        if recipe is not None:
+            self.open(recipe)
         self._update_code()
 
+    # ------------------------------------------------------------------------- for the user
+
     def start(self) -> None:
-        """Write both texts with the present prompt and sliders; returns at once."""
+        """Write all texts with the present prompt, rows and settings; returns at once."""
         self.widget.error = ""
         self._update_code()
         self.job.submit(self._write)
@@ -137,179 +151,283 @@ class Steering(Panel[SteeringPanel]):
     @property
     def text(self) -> str:
         """The steered text so far, prompt left out."""
-        return "".join(token["text"] for token in self.widget.steered)
+        return "".join(token["text"] for token in self.widget.texts.get("steered", ()))
 
-    def _changed(self, row: int, value: float) -> None:
-        self._set(row, value)
+    @property
+    def recipe(self) -> Recipe:
+        """What the panel shows, to save, to share and to open again."""
+        return Recipe.of(
+            self.lab, self._text, self._reading.rows, self._settings, freeze=self.widget.freeze
+        )
+
+    def open(self, recipe: Recipe | str | Path) -> None:
+        """Show a recipe: its prompt, rows and settings.
+
+        Raises:
+            ValueError: If something of it does not exist in this lab; nothing is changed then.
+        """
+        recipe = recipe if isinstance(recipe, Recipe) else open_recipe(recipe)
+        obstacles = recipe.obstacles(self.lab)
+        if obstacles:
+            raise ValueError("this recipe does not fit: " + "; ".join(obstacles))
+        rows = [shown_row(self.lab, row) for row in recipe.rows]
+        problems = recipe.problems(self.lab)
+        self.lab.prepare(recipe.edits(self.lab))
+        self._sets = {row.id: row for row in recipe.rows if row.mode == "splice"}
+        with self.widget.hold_sync():
+            self.widget.prompt, self.widget.turns = recipe.prompt, list(map(dict, recipe.turns))
+            self.widget.rows = rows
+            self.widget.settings = asdict(recipe.settings)
+            self.widget.freeze = recipe.freeze
+            self.widget.warnings = problems
+        self._changed(starts=False)
+
+    # ------------------------------------------------------------------------ from the page
+
+    def _on_run(self) -> None:
+        self.start()
+
+    def _on_stop(self) -> None:
+        self.stop()
+
+    def _on_set(self, id: str, key: str, value: Any) -> None:
+        row = next((row for row in self._reading.rows if row.id == id), None)
+        if key == "mode" and row is not None:
+            self.widget.update_row(id, **with_mode(self.lab, row), warning="")
+        if key == "value" and row is not None and self._set_live(row):
+            self._update_code()
+            return
+        self._changed(starts=key == "value" or self._has_text)
+
+    def _on_add(self, layer: int, kind: str, index: int) -> None:
+        self._add(Site(layer, check_kind(kind)), index, "steer")
+
+    def _on_add_splice(self, layer: int, kind: str) -> None:
+        self._add(Site(layer, check_kind(kind)), -1, "splice")
+
+    def _add(self, site: Site, index: int, mode: Mode) -> None:
+        def errand() -> None:
+            row = new_row(self.lab, [r["id"] for r in self.widget.rows], site, index, mode)
+            self.widget.rows = [*self.widget.rows, shown_row(self.lab, row)]
+            self._changed(starts=self._has_text and not row.neutral)
+
+        self.errands.submit(errand)
+
+    def _on_remove(self, id: str) -> None:
+        gone = [row for row in self._reading.rows if row.id == id]
+        self.widget.rows = [row for row in self.widget.rows if row["id"] != id]
+        self._sets.pop(id, None)
+        acted = any(not row.neutral and not row.muted for row in gone)
+        self._changed(starts=self._has_text and acted)
+
+    def _on_move(self, id: str, to: int) -> None:
+        rows = list(self.widget.rows)
+        row = next(row for row in rows if row["id"] == id)
+        rows.remove(row)
+        rows.insert(max(0, min(int(to), len(rows))), row)
+        self.widget.rows = rows
+        self._changed(starts=False)
+
+    def _on_settings(self, key: str, value: Any) -> None:
+        self._changed(starts=self._has_text)
+
+    def _on_baseline(self, id: str, on: bool) -> None:  # noqa: FBT001 (the message's own field)
+        self._changed(starts=self._has_text)
+
+    def _on_freeze(self, value: str) -> None:
+        self._changed(starts=self._has_text)
+
+    def _on_search(self, how: str, query: str, other: str) -> None:
+        self._searches += 1
+        number = self._searches
+        self.widget.found = {"state": "running", "how": how, "rows": [], "error": ""}
+
+        def errand() -> None:
+            if number != self._searches:  # a newer one waits
+                return
+            rows, error = [], ""
+            try:
+                rows = search(self.lab, how, query, other)
+            except Exception as caught:
+                error = str(caught)
+            if number == self._searches:
+                self.widget.found = {"state": "done", "how": how, "rows": rows, "error": error}
+
+        self.errands.submit(errand)
+
+    def _on_export(self, what: str) -> None:
+        recipe = self.recipe if what == "recipe" else None
+
+        def errand() -> None:
+            text = recipe.to_json() if recipe else self.recipe.script(self.lab)
+            self.widget.exported(what, text)
+
+        self.errands.submit(errand)
+
+    def _on_open_recipe(self, text: str) -> None:
+        self.errands.submit(lambda: self.open(Recipe.from_json(text)))
+
+    def _changed(self, *, starts: bool) -> None:
+        """Take note of a change: other code, other warnings, and another text if one is wanted."""
+        self._mark(self._reading.unfinished)
         self._update_code()
-        running = self.widget.status.get("state") == "running"
-        if not (running and self.widget.live == "next"):
+        if starts or self._running:
             self.start()
 
-    def _mute(self, row: int, muted: bool) -> None:  # noqa: FBT001 (the widget's own callback)
-        self._muted[row] = muted
-        self._changed(row, self.widget.rows[row]["value"])
+    # ------------------------------------------------------------------------- what is set
 
-    def _set(self, row: int, value: float) -> None:
-        edit = self.edits.edits[row]
-        assert isinstance(edit, Steer)
-        self.edits.replace(row, replace(edit, strength=0.0 if self._muted[row] else float(value)))
+    @property
+    def _reading(self) -> Reading:
+        return read_rows(self.widget.rows, self._sets)
 
-    def _write(self, stop: threading.Event) -> None:
-        widget, total = self.widget, self._options["max_new_tokens"]
-        prompt = self.lab.tokens(widget.prompt)
-        run = widget.start(total=total, prompt=widget.prompt)
-        plain = self._unsteered(run, prompt, stop)
-        if stop.is_set() or plain is None:
-            widget.finish(run, state="stopped")
-            return
-        stream = _Stream(self, run, "steered")
-        edits = self.edits if any(self._acting()) else ()
-        steered = self._generate(prompt, edits, stream, stop)
-        self._shade(steered, stream)
-        state = "stopped" if steered.finish == "stopped" else "done"
-        widget.finish(
-            run,
-            state=state,
-            receipt=self._receipt(steered),
-            rate=stream.rate(),
-            steered=stream.tokens,
-        )
+    @property
+    def _text(self) -> Prompt:
+        return [dict(turn) for turn in check_turns(self.widget.turns)] or self.widget.prompt
 
-    def _unsteered(self, run: int, prompt: Tokens, stop: threading.Event) -> Generation | None:
-        """The twin: written once, then shown again as it was."""
-        key = f"{prompt.ids} {self._options}"
-        if self._plain is None or self._plain[0] != key:
-            stream = _Stream(self, run, "plain")
-            twin = self._generate(prompt, (), stream, stop)
-            if twin.finish == "stopped":
-                return None
-            self._plain = (key, twin, stream.tokens)
-        else:
-            self.widget.stream(run, "plain", self._plain[2])
-        return self._plain[1]
+    @property
+    def _settings(self) -> Settings:
+        return Settings(**self.widget.settings)
 
-    def _generate(
-        self, prompt: Tokens, edits: LiveEdits | tuple[()], stream: _Stream, stop: threading.Event
-    ) -> Generation:
-        return generate(
-            self.lab.engine,
-            [prompt],
-            edits=edits,
-            source=self.lab.suite,
-            stream=stream,
-            stop=stop,
-            **self._options,
-        )[0]
+    @property
+    def _running(self) -> bool:
+        return self.widget.status.get("state") == "running"
 
-    def _acting(self) -> list[bool]:
-        return [isinstance(e, Steer) and e.strength != 0 for e in self.edits.edits]
+    @property
+    def _has_text(self) -> bool:
+        return bool(self.widget.texts) or self._running
 
-    def _shade(self, steered: Generation, stream: _Stream) -> None:
-        """Note for each token how far the edits moved it, and its probability without them."""
-        if not stream.logits:
-            return
-        whole = Tokens(
-            steered.ids,
-            (*steered.prompt.strings, *steered.tokens.strings),
-            (*steered.prompt.special, *steered.tokens.special),
-        )
-        first = len(steered.prompt) - 1
-        read = trace(self.lab.engine, [whole]).logits[0, first : first + len(stream.logits)]
-        plain, moved = (x.float().log_softmax(-1) for x in (read, torch.stack(stream.logits)))
-        divergence = (moved.exp() * (moved - plain)).sum(-1).clamp(min=0)
-        for i, token in enumerate(stream.tokens):
-            token["shift"] = float(divergence[i]) if divergence[i] > ROUNDING else 0.0
-            token["p_before"] = float(plain[i, steered.tokens.ids[i]].exp())
-
-    def _receipt(self, steered: Generation) -> list[str]:
-        if not any(self._acting()):
-            return ["no edit: every slider is at 0 or muted"]
-        lines = []
-        for edit, act in zip(self.edits.edits, steered.receipt.acts, strict=True):
-            assert isinstance(edit, Steer)
-            measure = "its typical maximum" if edit.unit == "max" else "the layer's mean norm"
-            name = f"feature {edit.index} of {edit.site} at {edit.strength:+g} × {measure}"
-            idle = " (slider at 0 or muted)" if edit.strength == 0 else ""
-            lines.append(f"{name}: {act}{idle}")
-        return lines
+    def _set_live(self, row: Row) -> bool:
+        """Let a slider act on the text that is being written; False if a new text is needed."""
+        if not self._running or self.widget.live != "next" or self._live is None:
+            return False
+        return self._live.set(row, self.lab)
 
     def _update_code(self) -> None:
-        edits = ", ".join(
-            f"wb.Steer({e.feature}, {e.strength:g}, kind={e.kind!r}"
-            f"{'' if e.unit == 'max' else f', unit={e.unit!r}'})"
-            for e in self.edits.edits
-            if isinstance(e, Steer) and e.strength
+        try:
+            recipe = Recipe(
+                model=self.lab.engine.name,
+                rows=self._reading.rows,
+                settings=self._settings,
+                freeze=self.widget.freeze,
+                **({"turns": self._text} if self.widget.turns else {"prompt": self.widget.prompt}),
+            )
+        except ValueError:
+            self.widget.code = ""  # Run says what is wrong
+            return
+        self.widget.code = recipe.code(self.lab)
+
+    def _mark(self, warnings: Mapping[str, str]) -> None:
+        """Show a warning at each row that has one; the page is told only of what is new."""
+        for row in self.widget.rows:
+            if row["warning"] != (text := warnings.get(row["id"], "")):
+                self.widget.update_row(row["id"], warning=text)
+
+    # ---------------------------------------------------------------------------- a run
+
+    def _write(self, stop: threading.Event) -> None:
+        widget = self.widget
+        # What is wrong is said before the old texts are gone.
+        draft = Draft.of(
+            self.lab,
+            self._text,
+            widget.rows,
+            self._sets,
+            self._settings,
+            freeze=widget.freeze,
+            baselines=[each["id"] for each in widget.baselines if each["on"]],
+            instruction=widget.baseline_prompt,
         )
-        options = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
-        self.widget.code = (
-            f"lab = wb.open({self.lab.engine.name!r})\n"
-            f"lab.generate({self.widget.prompt!r}, edits=[{edits}], {options})"
+        columns = [{"id": p.column, "title": TITLES[p.column], "note": p.note} for p in draft.plans]
+        run = widget.start(
+            total=draft.settings.max_new_tokens,
+            columns=columns,
+            prompt_tokens=prompt_tokens(draft.plans[0].prompt),
+        )
+        self._live = draft.live
+        written: dict[str, tuple[Generation, Column]] = {}
+        # The unsteered text is there first: the steered one is read against it.
+        for plan in sorted(draft.plans, key=lambda plan: plan.column != "plain"):
+            if stop.is_set():
+                break
+            column = Column(widget, run, plan.column, self.lab.tokenizer)
+            written[plan.column] = self._column(plan, draft.settings, column, stop), column
+        if stop.is_set() and self.job.waiting:
+            widget.finish(run, state="stopped")
+            return
+        self._conclude(run, draft, written, stopped=stop.is_set())
+
+    def _column(
+        self, plan: Plan, settings: Settings, column: Column, stop: threading.Event
+    ) -> Generation:
+        """Write one text; the unsteered one only if it is not known."""
+        key = (plan.prompt.ids, settings)
+        if plan.column == "plain" and self._plain is not None and self._plain[0] == key:
+            column.tokens = self._plain[2]
+            self.widget.stream(column.run, "plain", column.tokens)
+            return self._plain[1]
+        text = generate(
+            self.lab.engine,
+            [plan.prompt],
+            edits=plan.edits,
+            source=plan.source,
+            stream=column,
+            stop=stop,
+            **asdict(settings),
+        )[0]
+        if plan.column == "plain" and text.finish != "stopped":
+            self._plain = (key, text, column.tokens)
+        return text
+
+    def _conclude(
+        self,
+        run: int,
+        draft: Draft,
+        written: Mapping[str, tuple[Generation, Column]],
+        *,
+        stopped: bool,
+    ) -> None:
+        """Measure what was written, and show all of it."""
+        model = self.lab.engine
+        for plan in draft.plans:
+            if plan.column in written and plan.source is not None:
+                text, column = written[plan.column]
+                for token, found in zip(
+                    column.tokens, shifts(model, text, column.logits), strict=False
+                ):
+                    token |= {"shift": found.nats, "p_before": found.p_before}
+        texts = {name: text for name, (text, _) in written.items() if len(text.tokens)}
+        twins = [texts["plain"]] * len(texts) if "plain" in texts else None
+        judged = fluency(model, list(texts.values()), twins=twins)
+        acts = written["steered"][0].receipt.acts if "steered" in written else ()
+        rows = draft.live.rows
+        quiet = silent(rows, acts) if "steered" in texts else {}
+        self._mark(quiet | draft.unfinished)
+        endings = [ending(name, text, model.context) for name, text in texts.items()]
+        named = {row.id: str(row) for row in rows}
+        self.widget.finish(
+            run,
+            state="stopped" if stopped else "done",
+            receipt=receipt_lines(rows, acts, draft.idle) if "steered" in written else [],
+            warnings=[
+                *(f"{named[id]} {text}" for id, text in quiet.items()),
+                *draft.warnings,
+                *draft.live.warnings,
+                *filter(None, endings),
+            ],
+            rate=written["steered"][1].rate() if "steered" in written else None,
+            texts={name: column.tokens for name, (_, column) in written.items()},
+            meters={n: meter(one) for n, one in zip(texts, judged, strict=True)},
         )
 
     def _failed(self, error: BaseException) -> None:
-        message = f"{type(error).__name__}: {error}"
-        if self.widget.status.get("state") == "running":
-            self.widget.finish(self.widget.run, state="error", error=message)
+        """Show what a text's job raised; an interrupt of the kernel is a Stop."""
+        interrupted = isinstance(error, KeyboardInterrupt)
+        message = "" if interrupted else f"{type(error).__name__}: {error}"
+        if self._running:
+            state = "stopped" if interrupted else "error"
+            self.widget.finish(self.widget.run, state=state, error=message)
         else:
             self.widget.error = message
 
-
-def _check_feature(lab: Lab, edit: Edit) -> None:
-    assert isinstance(edit, Steer)
-    if edit.unit == "max":
-        lab.suite.typical_maximum(edit.site, edit.index)
-    else:
-        lab.suite.sae_at(edit.site).check_index(edit.index)
-
-
-def _scale(unit: Unit, low: float | None, high: float | None) -> dict[str, object]:
-    """Ends, step and unit of a slider."""
-    end, step, name = (4.0, 0.1, "× max") if unit == "max" else (1.0, 0.02, "× norm")
-    return {
-        "low": -end if low is None else low,
-        "high": end if high is None else high,
-        "step": step,
-        "unit": name,
-    }
-
-
-def _safe(lab: Lab, site: Site, index: int) -> dict[str, list[float]]:
-    """The range of strengths that kept the text fluent, where it was tested."""
-    tested = lab.suite.tested_strength(site, index)
-    return {} if tested is None else {"safe": [0.0, tested]}
-
-
-class _Stream:
-    """Sends each token of a generation to one column of the panel."""
-
-    def __init__(self, panel: Steering, run: int, column: str) -> None:
-        self.panel, self.run, self.column = panel, run, column
-        self.tokens: list[dict] = []
-        self.logits: list[Tensor] = []
-        self._began: float | None = None
-
-    def __call__(self, step: Step) -> None:
-        if self._began is None:
-            self._began = time.monotonic()
-        self.logits.append(step.logits[0].float().cpu())
-        probabilities = self.logits[-1].softmax(-1)
-        token = {
-            "text": step.strings[0],
-            "p": float(probabilities[step.ids[0]]),
-            "top": self._alternatives(probabilities, step.ids[0]),
-        }
-        self.tokens.append(token)
-        self.panel.widget.stream(self.run, self.column, [token])
-
-    def rate(self) -> float:
-        """Tokens a second, from the first token on."""
-        if self._began is None or len(self.tokens) < 2:
-            return 0.0
-        return (len(self.tokens) - 1) / max(time.monotonic() - self._began, 1e-9)
-
-    def _alternatives(self, probabilities: Tensor, chosen: int) -> list[list]:
-        best = torch.topk(probabilities, ALTERNATIVES + 1)
-        tokenizer = self.panel.lab.tokenizer
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        return [[tokenizer.decode([i]), p] for i, p in pairs if i != chosen][:ALTERNATIVES]
+    def _errand_failed(self, error: BaseException) -> None:
+        self.widget.error = str(error) or type(error).__name__

@@ -113,6 +113,11 @@ class Suite:
     def _published_sites(self) -> frozenset[Site]:
         return frozenset(Site(e.layer, check_kind(e.kind)) for e in self.entries)
 
+    @property
+    def chosen(self) -> dict[Site, SAE]:
+        """The SAEs that `use` was given, by site."""
+        return dict(self._chosen)
+
     def use(self, sae: SAE, site: Site) -> None:
         """Let `sae` be the one of `site` from now on, for runs, edits and widgets."""
         self._chosen[site] = sae
