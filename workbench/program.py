@@ -164,13 +164,14 @@ class Group:
         output, with the token's own scale.
         """
         constants, slopes = self.lines
-        scale = self.sae.output_scale(x)
-        if scale is not None:
+        if self.sae.normalize != "none":
+            scale = self.sae.output_scale(x)
+            assert scale is not None
             constants = torch.where(self.in_output_units, constants, constants * scale)
             slopes = slopes * scale
         if self.probe is None:
             return constants.expand(*x.shape[:-1], -1)
-        return constants + slopes * self.probe.activations(x)
+        return torch.addcmul(constants, slopes, self.probe.activations(x))
 
 
 @dataclass(frozen=True, eq=False)

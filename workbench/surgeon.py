@@ -81,13 +81,29 @@ class Addition:
     """The sum of what they add ``(batch, pos, d_in)``."""
 
 
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Where the terms of a group act, conditions left out."""
+
+    on: Tensor
+    """``(batch, pos, term or 1)``"""
+    hidden: Tensor | None
+    """The rest; None where there is none."""
+
+
 class Masks:
     """Where the edits of a program act, in one pass or in several that are alike."""
 
-    def __init__(self, program: Program, by_scope: dict[Scope, Tensor | None]) -> None:
-        """Take ``(batch, pos)`` bool for each scope, or None where nothing of it is in the pass."""
-        self._program, self._by_scope = program, by_scope
-        self._groups: dict[Site, Tensor | None] = {}
+    def __init__(
+        self, program: Program, by_scope: dict[Scope, Tensor | None], *, stays: bool = False
+    ) -> None:
+        """Take ``(batch, pos)`` bool for each scope, or None where nothing of it is in the pass.
+
+        `stays` says that several passes are expected, so that it pays to find masks that hide
+        nothing.
+        """
+        self._program, self._by_scope, self._stays = program, by_scope, stays
+        self._groups: dict[Site, Mask | None] = {}
         self.constants: dict[Site, Addition] = {}
         """What the groups add that depend on no activation, as far as it was needed."""
 
@@ -97,10 +113,15 @@ class Masks:
         rows = self._program.rows_of(number)
         return mask if mask is None or rows is None else mask & rows
 
-    def of_group(self, group: Group) -> Tensor | None:
-        """Where its terms act, conditions left out ``(batch, pos, term or 1)``; None: nowhere."""
+    def of_group(self, group: Group) -> Mask | None:
+        """Where its terms act; None for nowhere."""
         if group.site not in self._groups:
-            self._groups[group.site] = self._of_group(group)
+            on = self._of_group(group)
+            if on is None:
+                self._groups[group.site] = None
+            else:
+                hides = not self._stays or not bool(on.all())
+                self._groups[group.site] = Mask(on, ~on if hides else None)
         return self._groups[group.site]
 
     def _of_group(self, group: Group) -> Tensor | None:
@@ -216,7 +237,7 @@ class Surgeon:
                 self._like = alive, holds
                 here = torch.tensor(alive, device=positions.device)[:, None]
                 by_scope = {s: here if h else None for s, h in zip(scopes, holds, strict=True)}
-                self._masks = Masks(self._program, by_scope)
+                self._masks = Masks(self._program, by_scope, stays=True)
         self.recorder.start_pass(positions, is_new=alive is not None)
 
     def visit(self, site: Site, x: Tensor) -> Tensor | None:
@@ -260,19 +281,25 @@ class Surgeon:
                 output = splice.output(x[mask])
                 self._pending.setdefault(site.writes_at, []).append((splice, mask, output))
 
-    def _of_group(self, group: Group, mask: Tensor, x: Tensor) -> Addition:
+    def _of_group(self, group: Group, mask: Mask, x: Tensor) -> Addition:
         """What the edits of `group` add."""
         if group.is_constant and group.site in self._masks.constants:
             return self._masks.constants[group.site]
-        if group.conditions:
-            mask = mask.expand(*x.shape[:-1], len(group.terms)).clone()
-        for site, terms, places, above in group.conditions:
-            mask[..., terms] &= self._watched[site][..., places] > above
-        coefficients = group.coefficients(x).masked_fill(~mask, 0)
+        hidden = self._unmet(group, mask, x) if group.conditions else mask.hidden
+        coefficients = group.coefficients(x)
+        if hidden is not None:
+            coefficients = coefficients.masked_fill(hidden, 0)
         addition = Addition(group.numbers, coefficients, group.row_norms, coefficients @ group.rows)
         if group.is_constant:
             self._masks.constants[group.site] = addition
         return addition
+
+    def _unmet(self, group: Group, mask: Mask, x: Tensor) -> Tensor:
+        """Where the terms of `group` do not act, conditions included ``(batch, pos, term)``."""
+        on = mask.on.expand(*x.shape[:-1], len(group.terms)).clone()
+        for site, terms, places, above in group.conditions:
+            on[..., terms] &= self._watched[site][..., places] > above
+        return ~on
 
     def _additions(self, stop: Stop, site: Site, x: Tensor) -> Iterator[Addition]:
         """What the edits that write at `site` add there."""
