@@ -36,13 +36,13 @@ from workbench.sites import Site
 from workbench.tokens import Tokens, tokens_of
 from workbench.tracing import trace
 
-OPENING, EXAMPLE = 16, 32
+OPENING, EXAMPLE = 16, 24
 """Tokens of the unrelated opening, and of the example after it."""
-CANDIDATES, FINALISTS = 20, 5
-"""Features that are tried at one strength, and those that are tried at all of them."""
+CANDIDATES, FINALISTS = 16, 4
+"""Features that are tried at one strength, and those that are tried at others."""
 FIRST = 0.5
-STRENGTHS = (0.25, 0.5, 0.75, 1.25)
-"""Multiples of a feature's typical maximum."""
+STRENGTHS, FURTHER = (0.25, 0.5, 0.75, 1.25), (0.25, 0.5)
+"""Multiples of a feature's typical maximum, for the first edit and for those beside it."""
 LEAST = 0.01
 """Nats a token that a further edit must bring: less is within the noise of a few examples."""
 SEARCH, DRAWS = 32, 5
@@ -275,7 +275,8 @@ def _search(
     """The best edit, and what raises the gain further beside it."""
     chosen: list[Steer] = []
     gain = LEAST
-    total = len(candidates) + size * FINALISTS * len(STRENGTHS)
+    rounds = [len(STRENGTHS), *[len(FURTHER)] * (size - 1)]
+    total = len(candidates) + sum(FINALISTS * strengths for strengths in rounds)
     with tqdm(total=total, desc="trying features", disable=not progress) as bar:
 
         def tried(edit: Steer) -> tuple[float, Steer]:
@@ -289,7 +290,8 @@ def _search(
         order = sorted(range(len(first)), key=lambda i: -first[i][0])
         finalists = [candidates[i] for i in order[:FINALISTS]]
         while finalists and len(chosen) < size:
-            rows = best([tried(_edit(trial.suite, c, s)) for c in finalists for s in STRENGTHS])
+            strengths = FURTHER if chosen else STRENGTHS
+            rows = best([tried(_edit(trial.suite, c, s)) for c in finalists for s in strengths])
             if rows[0][0] < gain:
                 break
             gain, edit = rows[0][0] + LEAST, rows[0][1]

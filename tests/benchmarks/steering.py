@@ -45,14 +45,14 @@ from workbench.tracing import Generation, generate
 
 TEXTS, TEXT_TOKENS, TEXT_SEED = 40, 40, 810
 """Texts a side, for contrast and autosteer."""
-CHOOSING, SCORING = 8, 16
+CHOOSING, SCORING = 6, 16
 CHOOSING_SEED, SCORING_SEED, BAND_SEED = 811, 812, 813
 """Prompts and their documents; also the seeds of the sampling."""
 NEW, FLUENT = 40, 0.8
 """New tokens, and the share of texts that have to be fluent."""
 LAYERS = range(1, 7)
-FEATURES, FEATURE_STRENGTHS = 3, (0.5, 0.75, 1.0, 1.5, 2.0)
-VECTOR_LAYERS, VECTOR_STRENGTHS = (1, 3, 5), (0.5, 1.0, 1.5, 2.0, 3.0)
+FEATURES, FEATURE_STRENGTHS = 3, (0.5, 0.75, 1.25, 2.0)
+VECTOR_LAYERS, VECTOR_STRENGTHS = (1, 3, 5), (0.5, 1.0, 2.0, 3.0)
 EXAMPLES = (16, 48, 96)
 """Tokens of the example that is put before the prompt."""
 DRAWS = 3
@@ -233,7 +233,20 @@ def scores(
     seed: int,
 ) -> list[Score]:
     """The unsteered score, then that of each way."""
-    texts = write(lab, prompts, [None, *ways], examples, seed)
+    steered = [way for way in ways if way.vector is not None]
+    written = dict(
+        zip(
+            [None, *steered],
+            write(lab, prompts, [None, *steered], examples, seed),
+            strict=True,
+        )
+    )
+    # Apart, so that the steered texts are not padded to the length of the examples.
+    prompted = [way for way in ways if way.vector is None]
+    if prompted:
+        found = write(lab, prompts, prompted, examples, seed)
+        written |= dict(zip(prompted, found, strict=True))
+    texts = [written[way] for way in (None, *ways)]
     judged = fluency(lab.engine, [t for own in texts for t in own], twins=texts[0] * len(texts))
     return [
         Score.of([t.text for t in own], judged[i * len(own) : (i + 1) * len(own)], concept)
@@ -278,7 +291,8 @@ def steer(lab: Lab, concept: str) -> tuple[list[dict], tuple[int, int]]:
     prompts = prompts_without(lab.engine, concept, CHOOSING, CHOOSING_SEED)
     tried = scores(lab, concept, prompts, ways, examples, CHOOSING_SEED)[1:]
     feature, vector, prompt = (choose(ways, tried, n) for n in ("feature", "vector", "prompt"))
-    assert feature.site is not None and feature.vector is not None
+    assert feature.site is not None
+    assert feature.vector is not None
     norm = float(feature.vector.norm())
     noise = [
         replace(
@@ -290,7 +304,7 @@ def steer(lab: Lab, concept: str) -> tuple[list[dict], tuple[int, int]]:
     prompts = prompts_without(lab.engine, concept, SCORING, SCORING_SEED)
     final = [feature, vector, prompt, *noise]
     plain, *found = scores(lab, concept, prompts, final, examples, SCORING_SEED)
-    mean = pd.DataFrame([vars(score) for score in found[3:]]).mean().to_dict()
+    mean = {k: float(v) for k, v in pd.DataFrame(map(vars, found[3:])).mean().items()}
     rows = [{"concept": concept, "way": "unsteered", **vars(plain)}]
     for way, score in zip(final[:3], found[:3], strict=True):
         rows.append(_row(concept, way, vars(score)))
@@ -407,27 +421,34 @@ def main() -> None:
     started, lab = time.perf_counter(), open_lab()
     rows, bands, proposals = [], [], []
     found = recall(lab, asked.concepts)
+    print(f"{_spent(started)} recall", flush=True)
+    text = ""
     for concept in scorable()[: asked.concepts]:
         own, feature = steer(lab, concept)
         rows += own
         bands.append(band(lab, concept, feature))
         proposals.append(propose(lab, concept))
-        print(f"{time.perf_counter() - started:5.0f} s {concept}", flush=True)
-    tables = {
-        "recall": found,
-        "steering": pd.DataFrame(rows),
-        "band": pd.DataFrame(bands),
-        "autosteer": pd.DataFrame(proposals),
-    }
+        print(f"{_spent(started)} {concept}", flush=True)
+        text = report({"recall": found, "steering": pd.DataFrame(rows), "band": pd.DataFrame(bands),
+                       "autosteer": pd.DataFrame(proposals)}, asked.out)  # fmt: skip
+    print(f"{text}\n\n{_spent(started)}, {torch.get_num_threads()} threads")
+
+
+def _spent(started: float) -> str:
+    return f"{time.perf_counter() - started:5.0f} s ({time.process_time():.0f} s of CPU)"
+
+
+def report(tables: dict[str, pd.DataFrame], folder: Path | None) -> str:
+    """Everything so far as Markdown; written to `folder`, with the tables as CSV."""
     text = "\n\n".join(
         ["\n".join(f"- {line}" for line in summary(tables)), *map(markdown, tables.values())]
     )
-    print(f"{text}\n\n{time.perf_counter() - started:.0f} s, {torch.get_num_threads()} threads")
-    if asked.out:
-        asked.out.mkdir(parents=True, exist_ok=True)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
         for name, table in tables.items():
-            table.to_csv(asked.out / f"{name}.csv", index=False)
-        (asked.out / "steering.md").write_text(text + "\n", encoding="utf-8")
+            table.to_csv(folder / f"{name}.csv", index=False)
+        (folder / "steering.md").write_text(text + "\n", encoding="utf-8")
+    return text
 
 
 if __name__ == "__main__":
