@@ -102,6 +102,11 @@ class Row:
             )
         if self.above is not None and self.mode in ("patch", "splice"):
             raise ValueError(f"a {self.mode} takes no condition: leave it out or choose a mode")
+        if self.above is not None and self.above.site > self.site:
+            raise ValueError(
+                f"the condition is read at {self.above.site}, after the edit acts at {self.site}; "
+                "choose a condition at the same site or before"
+            )
 
     # --------------------------------------------------------------------- what it means
 

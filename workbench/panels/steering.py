@@ -34,7 +34,7 @@ from workbench.panels.steering_texts import (
     silent,
 )
 from workbench.recipes import Recipe, Settings, check_turns, open_recipe
-from workbench.rows import Mode, Row
+from workbench.rows import Mode, Row, check_finite
 from workbench.shifts import shifts
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt
@@ -106,6 +106,7 @@ class Steering(Panel[SteeringPanel]):
         chat = not isinstance(prompt, str)
         rows: list[Row] = []
         check_kind(kind)
+        check_finite("strength", strength)
         for layer, index in features:
             more = {"value": float(strength)} if strength or mode == "steer" else {}
             taken = [row.id for row in rows]
@@ -214,6 +215,7 @@ class Steering(Panel[SteeringPanel]):
         self.errands.submit(errand)
 
     def _on_remove(self, id: str) -> None:
+        self._check_row(id)
         gone = [row for row in self._reading.rows if row.id == id]
         self.widget.rows = [row for row in self.widget.rows if row["id"] != id]
         self._sets.pop(id, None)
@@ -221,6 +223,7 @@ class Steering(Panel[SteeringPanel]):
         self._changed(starts=self._has_text and acted)
 
     def _on_move(self, id: str, to: int) -> None:
+        self._check_row(id)
         rows = list(self.widget.rows)
         row = next(row for row in rows if row["id"] == id)
         rows.remove(row)
@@ -275,6 +278,11 @@ class Steering(Panel[SteeringPanel]):
             self.start()
 
     # ------------------------------------------------------------------------- what is set
+
+    def _check_row(self, id: str) -> None:
+        ids = [row["id"] for row in self.widget.rows]
+        if id not in ids:
+            raise ValueError(f"there is no row {id!r}; there are {', '.join(ids) or 'none'}")
 
     @property
     def _reading(self) -> Reading:
