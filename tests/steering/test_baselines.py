@@ -34,7 +34,8 @@ def test_a_random_direction_adds_the_same_norm_at_the_same_places(
         if isinstance(edit, wb.Ablate):
             continue
         (steered,), (random,) = (
-            trace(model, [prompt], edits=[edit], source=source).receipts for source in (suite, other)
+            trace(model, [prompt], edits=[edit], source=source).receipts
+            for source in (suite, other)
         )
         assert steered.acts[0].acted
         assert random.acts[0].positions == steered.acts[0].positions
@@ -52,7 +53,9 @@ def test_random_directions_are_fixed_by_the_seed_and_mean_nothing(suite: RandomS
     assert not torch.equal(found[0], found[2])
     row = suite.sae_at(Site(1)).direction(3)
     assert abs(torch.cosine_similarity(found[0], row, dim=0)) < 0.9
-    assert torch.equal(random_source(suite, EDITS).sae_at(Site(1)).direction(9), suite.sae_at(Site(1)).direction(9))
+    assert torch.equal(
+        random_source(suite, EDITS).sae_at(Site(1)).direction(9), suite.sae_at(Site(1)).direction(9)
+    )
     assert random_source(suite, EDITS).sae_at(Site(2)) is suite.sae_at(Site(2))
 
 

@@ -34,7 +34,7 @@ def found(lab: Lab) -> list[int]:
 def at_token(
     monkeypatch: pytest.MonkeyPatch, number: int, do: Callable[[], Any], column: str = "steered"
 ) -> list[int]:
-    """Call `do` once, when the text of `column` has `number` tokens; gives what it was called at."""
+    """Call `do` once, when the text of `column` has `number` tokens; gives the step of the call."""
     done: list[int] = []
     write = Column.__call__
 
@@ -68,9 +68,7 @@ def test_a_slider_acts_from_the_next_token_on(
         if step.index == 4:
             edits.replace(0, wb.Steer((4, found[0]), 2.5))
 
-    wanted = lab.generate(
-        PROMPT, edits=edits, stream=change, **OPTIONS | {"max_new_tokens": 20}
-    )
+    wanted = lab.generate(PROMPT, edits=edits, stream=change, **OPTIONS | {"max_new_tokens": 20})
     assert words(panel) == list(wanted.tokens.strings)
     assert words(panel)[:5] == words(panel, "plain")[:5]
     assert words(panel) != words(panel, "plain")
