@@ -312,6 +312,10 @@ class Program:
         """The different scopes of the edits."""
         return tuple(dict.fromkeys(edit.scope for edit in self.edits))
 
+    def has(self, row: int, number: int) -> bool:
+        """Whether a row of the batch has the edit `number`."""
+        return self.members is None or bool(self.members[row, number])
+
     def rows_of(self, number: int) -> Tensor | None:
         """Which rows of the batch have the edit `number` ``(batch, 1)``; None if all have."""
         return None if self.members is None else self.members[:, number, None]

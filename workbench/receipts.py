@@ -183,13 +183,14 @@ def _acts(
 def _act(norms: Tensor, sizes: Tensor, where: Tensor, steps: Tensor) -> Act:
     """The record of one edit in one row, from ``(pos,)`` each."""
     hit = (norms > 0) & (where >= 0)
-    if not hit.any():
+    norms, sizes = norms[hit], sizes[hit]
+    if not len(norms):
         return Act((), (), 0.0, 0.0)
-    relative = norms[hit] / sizes[hit].clamp(min=torch.finfo(torch.float32).tiny)
+    relative = norms / sizes.clamp(min=torch.finfo(torch.float32).tiny)
     return Act(
-        steps=tuple(steps[hit].unique().tolist()),
-        positions=tuple(where[hit].unique().tolist()),
-        mean_norm=norms[hit].mean().item(),
+        steps=tuple(sorted(set(steps[hit].tolist()))),
+        positions=tuple(sorted(set(where[hit].tolist()))),
+        mean_norm=norms.mean().item(),
         relative_norm=relative.mean().item(),
     )
 
