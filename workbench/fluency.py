@@ -135,12 +135,17 @@ def _key(text: Generation) -> tuple[tuple[int, ...], int]:
     return text.ids, len(text.prompt)
 
 
-def _read(model: Model, texts: Sequence[Generation], busy: Busy) -> Iterator[tuple[float, float]]:
-    """Mean loss and mean entropy of each text's new tokens, in nats."""
+def blocks(model: Model, texts: Sequence[Generation]) -> Iterator[Sequence[Generation]]:
+    """The texts in parts that can be read in one pass, with at most `LOGITS` logits."""
     longest = max((len(text.ids) for text in texts), default=1)
     rows = max(LOGITS // (longest * model.config.vocab_size), 1)
     for start in range(0, len(texts), rows):
-        block = texts[start : start + rows]
+        yield texts[start : start + rows]
+
+
+def _read(model: Model, texts: Sequence[Generation], busy: Busy) -> Iterator[tuple[float, float]]:
+    """Mean loss and mean entropy of each text's new tokens, in nats."""
+    for block in blocks(model, texts):
         whole = [tokens_of(model.tokenizer, text.ids) for text in block]
         logits = trace(model, whole, busy=busy).logits
         for text, row in zip(block, logits, strict=True):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 
@@ -42,7 +42,7 @@ def main(count: int | None = None) -> None:
     lab = open_lab()
     prompts = heads(lab, PROMPTS)
     features = list(islice(chosen(lab), count))
-    for line in (*limits(lab, prompts, features), *bands(lab, prompts, features)):
+    for line in chain(limits(lab, prompts, features), bands(lab, prompts, features)):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
