@@ -23,8 +23,11 @@ except PackageNotFoundError:  # a checkout that is on the path and not installed
 
 _HOME: dict[str, str] = {
     "Ablate": "edits",
+    "Autosteer": "autosteer",
     "Calibration": "calibration",
     "Clamp": "edits",
+    "Contrast": "contrast",
+    "Direction": "directions",
     "Features": "features",
     "Fluency": "fluency",
     "Freeze": "edits",

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
+from workbench.autosteer import Autosteer, autosteer
 from workbench.binding import site_of
 from workbench.calibration import Calibration, Mode
+from workbench.contrast import Contrast, Pool, contrast
 from workbench.doctor import free_bytes
 from workbench.edits import Ablate, Clamp, Edit, Steer, When
 from workbench.evaluation import Check, check, mean_activations, mean_norms
@@ -476,6 +478,125 @@ class Lab:
             )
         best = known[label]
         return Steer((best["layer"], best["feature"]), best["strength"])
+
+    def contrast(
+        self,
+        positive: Sequence[Prompt | Tokens],
+        negative: Sequence[Prompt | Tokens],
+        *,
+        layers: Sequence[int] | None = None,
+        kinds: Sequence[Kind] = ("res",),
+        k: int = 20,
+        pool: Pool = "mean",
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Contrast:
+        """Features that tell `positive` texts from `negative` ones; see `workbench.contrast`.
+
+        Args:
+            positive: Texts that have it, best ten or more.
+            negative: Texts that lack it and are alike in all else.
+            layers: Where to look; all whose SAE is at hand without a download if left out.
+            kinds: Kinds of site.
+            k: Features to return.
+            pool: A feature's ``"mean"`` over a text, or its ``"max"``, for what happens once.
+            seed: Fixes which half of the texts chooses.
+            progress: Show a bar.
+
+        Raises:
+            TypeError: If a side is one text instead of a list.
+            ValueError: If a side is empty, a text stands on both, or there is no such SAE.
+        """
+        sides = [self._texts("positive", positive), self._texts("negative", negative)]
+        sites = self._sites(layers, kinds)
+        return contrast(
+            self._model,
+            self.suite,
+            *sides,
+            sites=sites,
+            k=k,
+            pool=pool,
+            seed=seed,
+            progress=progress,
+        )
+
+    def autosteer(
+        self,
+        name: str,
+        examples: Sequence[Prompt | Tokens],
+        *,
+        against: Sequence[Prompt | Tokens] | None = None,
+        size: int = 3,
+        layers: Sequence[int] | None = None,
+        kinds: Sequence[Kind] = ("res",),
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Autosteer:
+        """Propose features and strengths that write what `examples` have in common.
+
+        See `workbench.autosteer` for how they are found and scored.
+
+        Args:
+            name: What is wanted, such as ``"more formal"``.
+            examples: Texts that have it, best ten or more.
+            against: Texts that lack it; ordinary passages if left out.
+            size: Most features.
+            layers: Where to look; all whose SAE is at hand without a download if left out.
+            kinds: Kinds of site.
+            seed: Fixes which half of the texts chooses, and the controls.
+            progress: Show bars.
+
+        Raises:
+            TypeError: If a side is one text instead of a list.
+            ValueError: If a side is empty, a text stands on both, or there is no such SAE.
+        """
+        chosen = self._texts("examples", examples)
+        neutral = self._passages(None) if against is None else self._texts("against", against)
+        return autosteer(
+            self._model,
+            self.suite,
+            name,
+            chosen,
+            neutral,
+            sites=self._sites(layers, kinds),
+            size=size,
+            seed=seed,
+            progress=progress,
+        )
+
+    def _texts(self, name: str, texts: Sequence[Prompt | Tokens]) -> list[Tokens]:
+        """A list of texts as tokens.
+
+        Raises:
+            TypeError: If it is one text, or something in it is none.
+        """
+        if isinstance(texts, str | Tokens) or not isinstance(texts, Sequence):
+            raise TypeError(
+                f"{name} is a list of texts: write [text], or better many; got {texts!r}"
+            )
+        return [self.tokens(text) for text in texts]
+
+    def _sites(self, layers: Sequence[int] | None, kinds: Sequence[Kind]) -> list[Site]:
+        """The sites with an SAE at these layers and kinds.
+
+        Raises:
+            ValueError: If one of the layers has none, or none is at hand.
+        """
+        kinds = [check_kind(kind) for kind in ((kinds,) if isinstance(kinds, str) else kinds)]
+        known = [site for site in self.suite.sites if site.kind in kinds]
+        if layers is None:
+            found = [site for site in known if self.suite.at_hand(site)]
+            if not found:
+                raise ValueError(
+                    f"no SAE of kinds {kinds} is at hand; name layers=[...] to fetch theirs"
+                    if known
+                    else f"there is no SAE of kinds {kinds}; see lab.saes"
+                )
+            return found
+        lacking = sorted(set(layers) - {site.layer for site in known})
+        if lacking:
+            raise ValueError(f"there is no SAE of kinds {kinds} at layers {lacking}; see lab.saes")
+        return [site for site in known if site.layer in layers]
 
     def relatives(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
         """The nearest relative of a feature at every site; see `workbench.evolution`."""

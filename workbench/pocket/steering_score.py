@@ -20,13 +20,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workbench.directions import Directions
 from workbench.edits import Steer
 from workbench.models import Model
 from workbench.pocket.corpus import documents
 from workbench.pocket.corpus.concepts import FACTOR_VALUES
 from workbench.pocket.corpus.markers import share
 from workbench.receipts import NoEffectWarning
-from workbench.sae import SAE, SAEConfig
 from workbench.sites import Site
 from workbench.tokens import Tokens, tokenize, tokens_of
 from workbench.tracing import generate, trace
@@ -38,40 +38,6 @@ ABSENT = 0.02
 STRENGTHS = (0.75, 1.25, 2.0, 3.0)
 """Multiples of a feature's typical maximum that are tried."""
 PROMPT_TOKENS, NEW_TOKENS = 24, 40
-
-
-@dataclass(frozen=True)
-class Directions:
-    """A `FeatureSource` of plain vectors: feature ``i`` of a site is the ``i``-th vector."""
-
-    vectors: dict[Site, Tensor]
-    """``(vector, d)`` each."""
-
-    def sae_at(self, site: Site) -> SAE:
-        """An SAE whose decoder rows are the vectors."""
-        rows = self.vectors[site]
-        count, width = rows.shape
-        return SAE(
-            W_enc=torch.zeros(width, count),
-            b_enc=torch.zeros(count),
-            W_dec=rows,
-            b_dec=torch.zeros(width),
-            threshold=None,
-            activation="relu",
-            config=SAEConfig("", site.layer, site.kind, count, None, "", width, width, count),
-        )
-
-    def typical_maximum(self, site: Site, index: int) -> float:
-        """1, so that every unit is raw."""
-        return 1.0
-
-    def mean_activation(self, site: Site, index: int) -> float:
-        """0: a plain vector is no feature and never active."""
-        return 0.0
-
-    def mean_norm(self, site: Site) -> float:
-        """1, so that every unit is raw."""
-        return 1.0
 
 
 @dataclass(frozen=True)

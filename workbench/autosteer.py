@@ -1,0 +1,363 @@
+"""Propose a few features that push a model towards some examples, and say how far they do.
+
+What steering has to do is to bring the examples in where they are not: so each example is read
+after the opening of an unrelated text, as it would be written after an unrelated prompt. The gain
+of some edits is the rise of the log-probability of its tokens there, in nats a token. Read alone,
+an example says of its own first words what will follow, and hardly any edit can add to that.
+
+1. One half of the texts chooses. Features that tell the examples from the other texts
+   (`workbench.contrast`) are candidates: one that tells is not yet one that writes, so each is
+   tried at some strengths, and then the best are added to each other while the gain rises. Some
+   features make any change of subject likelier, so what the other texts gain after such openings
+   is taken off.
+2. The other half, not seen before, gives the gain that is reported, and the price: the rise of the
+   loss on the other texts as they are.
+3. Controls: random live features, and random directions, in place of each edit, at the same site
+   and with the same norm added; the mean of some draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from workbench.binding import FeatureSource
+from workbench.contrast import Reading, Sides, batches, ranking, read_texts
+from workbench.directions import Directions
+from workbench.edits import Steer
+from workbench.models import Model
+from workbench.sae.suite import Suite
+from workbench.sites import Site
+from workbench.tokens import Tokens, tokens_of
+from workbench.tracing import trace
+
+OPENING, EXAMPLE = 16, 32
+"""Tokens of the unrelated opening, and of the example after it."""
+CANDIDATES, FINALISTS = 20, 5
+"""Features that are tried at one strength, and those that are tried at all of them."""
+FIRST = 0.5
+STRENGTHS = (0.25, 0.5, 0.75, 1.25)
+"""Multiples of a feature's typical maximum."""
+LEAST = 0.01
+"""Nats a token that a further edit must bring: less is within the noise of a few examples."""
+SEARCH, DRAWS = 32, 5
+"""Examples that the search reads at most, and draws of each control."""
+
+
+@dataclass(frozen=True, eq=False)
+class Autosteer:
+    """A proposal, and what it was seen to do."""
+
+    name: str
+    """What was asked for."""
+    edits: tuple[Steer, ...]
+    """What to steer by; empty where nothing helped."""
+    frame: pd.DataFrame
+    """``what`` (the proposal, its edits one by one, controls), ``layer, kind, feature, label,
+    strength``, ``gain`` and ``price`` on texts that had no part in the choice, and ``chosen``, the
+    gain on those that had; all three in nats a token."""
+    notes: tuple[str, ...]
+    """What a reader of the figures should know."""
+
+    def __repr__(self) -> str:
+        lines = [f"<Autosteer {self.name!r}: {len(self.edits)} edits>", str(self.frame)]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
+    def _repr_html_(self) -> str:
+        notes = "".join(f"<p>note: {note}</p>" for note in self.notes)
+        return f"{self.frame._repr_html_()}{notes}"  # pyright: ignore[reportCallIssue]
+
+
+@dataclass(frozen=True)
+class Passages:
+    """Texts of which the tokens from a place on are scored."""
+
+    texts: tuple[Tokens, ...]
+    starts: tuple[int, ...]
+    """The first scored token of each."""
+    base: float
+    """Their log-probability without edits, in nats a token."""
+
+    @classmethod
+    def of(cls, model: Model, texts: Sequence[Tokens], starts: Sequence[int]) -> Passages:
+        """Read them without edits."""
+        return cls(tuple(texts), tuple(starts), logprob(model, texts, starts))
+
+    @classmethod
+    def after(cls, model: Model, openings: Sequence[Tokens], texts: Sequence[Tokens]) -> Passages:
+        """Each of `texts` after the opening of another text; the openings are taken in turn."""
+        joined, starts = [], []
+        for number, text in enumerate(texts, 1):  # so that no text follows its own opening
+            opening = openings[number % len(openings)].ids[:OPENING]
+            joined.append(
+                tokens_of(model.tokenizer, [*opening, *text.ids[_bos(model) :][:EXAMPLE]])
+            )
+            starts.append(len(opening))
+        return cls.of(model, joined, starts)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Texts on which edits are tried."""
+
+    model: Model
+    suite: Suite
+    examples: Passages
+    """The examples after openings of other texts."""
+    switched: Passages
+    """The other texts after such openings."""
+    others: Passages
+    """The other texts as they are."""
+
+    @classmethod
+    def of(
+        cls, model: Model, suite: Suite, examples: Sequence[Tokens], others: Sequence[Tokens]
+    ) -> Trial:
+        """Read all without edits."""
+        cut = [tokens_of(model.tokenizer, other.ids[: OPENING + EXAMPLE]) for other in others]
+        return cls(
+            model,
+            suite,
+            Passages.after(model, others, examples),
+            Passages.after(model, others, others),
+            Passages.of(model, cut, [1] * len(cut)),
+        )
+
+    def gain(self, edits: Sequence[Steer], source: FeatureSource | None = None) -> float:
+        """Nats a token by which the examples become likelier."""
+        return self._rise(self.examples, edits, source)
+
+    def price(self, edits: Sequence[Steer], source: FeatureSource | None = None) -> float:
+        """Nats a token by which the other texts become less likely."""
+        return -self._rise(self.others, edits, source)
+
+    def own_gain(self, edits: Sequence[Steer], least: float) -> float:
+        """The gain less what any text gains there; the gain alone where that is below `least`."""
+        gain = self.gain(edits)
+        if gain < least:
+            return gain
+        return gain - max(0.0, self._rise(self.switched, edits, None))
+
+    def _rise(
+        self, passages: Passages, edits: Sequence[Steer], source: FeatureSource | None
+    ) -> float:
+        found = logprob(self.model, passages.texts, passages.starts, edits, source or self.suite)
+        return found - passages.base
+
+
+def logprob(
+    model: Model,
+    texts: Sequence[Tokens],
+    starts: Sequence[int],
+    edits: Sequence[Steer] = (),
+    source: FeatureSource | None = None,
+) -> float:
+    """Mean log-probability of the tokens of each text from its start on, in nats a token.
+
+    Each text counts alike, however long it is.
+    """
+    found = []
+    for batch in batches(model, texts):
+        logits = trace(model, [texts[i] for i in batch], edits=edits, source=source).logits
+        for i, row in zip(batch, logits, strict=True):
+            ids = torch.tensor(texts[i].ids[starts[i] :])
+            scores = row[-len(ids) - 1 : -1].float().log_softmax(-1)
+            found.append(float(scores.gather(1, ids[:, None]).mean()))
+    return float(np.mean(found))
+
+
+def autosteer(
+    model: Model,
+    suite: Suite,
+    name: str,
+    examples: Sequence[Tokens],
+    against: Sequence[Tokens],
+    *,
+    sites: Sequence[Site],
+    size: int = 3,
+    seed: int = 0,
+    progress: bool = True,
+) -> Autosteer:
+    """Propose up to `size` features to steer by; see the module.
+
+    Args:
+        model: The model.
+        suite: Its SAEs.
+        name: What is wanted. Features whose label contains it are candidates, too.
+        examples: Texts that have it, ten or more.
+        against: Texts that lack it, or any texts.
+        sites: Where to look.
+        size: Most edits.
+        seed: Fixes the halves and the controls.
+        progress: Show bars.
+
+    Raises:
+        ValueError: If a side is empty, a text stands on both, there is no site, or `size` is
+            below 1.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    sides = Sides.of(examples, against, seed)
+    whole = bool(sides.chooses.all())
+
+    def trial(rows: np.ndarray, most: int | None = None) -> Trial:
+        there, lacking = (
+            [sides.texts[i] for i in np.flatnonzero(rows & side)][:most]
+            for side in (sides.positive, ~sides.positive)
+        )
+        return Trial.of(model, suite, there, lacking)
+
+    readings = read_texts(model, suite, sides.texts, sites, progress=progress)
+    candidates, live = _candidates(suite, name, readings, sides)
+    search = trial(sides.chooses, SEARCH)
+    edits, notes = _search(search, candidates, size, progress=progress), sides.notes
+    if not edits:
+        notes = (*notes, f"no feature made the examples of {name!r} likelier: give more of them")
+    elif whole:
+        notes = (*notes, "gain and price are of the texts that chose, so they are too good")
+    judge = search if whole else trial(~sides.chooses)
+    frame = _table(search, judge, edits, live, seed)
+    best = frame.iloc[0]["gain"] if edits else 0.0
+    rivals = frame[frame["what"].str.startswith("random")]["gain"]
+    if edits and not whole and not best > max(0.0, rivals.max()):
+        notes = (*notes, "on texts not seen before it does no better than chance: do not trust it")
+    return Autosteer(name, tuple(edits), frame, notes)
+
+
+def _bos(model: Model) -> int:
+    """How many tokens stand before every text."""
+    return int(model.tokenizer.bos_token_id is not None)
+
+
+Live = dict[Site, np.ndarray]
+"""Features that were active in the texts, by site."""
+
+
+def _candidates(
+    suite: Suite, name: str, readings: Iterable[Reading], sides: Sides
+) -> tuple[list[tuple[Site, int, float]], Live]:
+    """Features to try with the activation that strength 1 stands for, and all that are live."""
+    keyed: list[tuple[float, Site, int, float]] = []
+    live: Live = {}
+    named = {(found.site, found.index) for found in suite.find(name)} if name else set()
+    for reading in readings:
+        live[reading.site] = reading.features
+        keys = ranking(reading, sides.positive[:, None], sides.chooses)[:, 0]
+        for i in np.argsort(-keys, kind="stable")[:CANDIDATES]:
+            place = reading.site, int(reading.features[i])
+            keyed.append((float(keys[i]), *place, float(reading.scale[i])))
+        keyed += [
+            (2.0, reading.site, index, float(reading.scale[i]))  # above every AUROC
+            for i, index in enumerate(reading.features.tolist())
+            if (reading.site, index) in named
+        ]
+    keyed.sort(key=lambda row: -row[0])
+    found = {(site, index): size for _, site, index, size in keyed}
+    return [(site, index, size) for (site, index), size in found.items()][:CANDIDATES], live
+
+
+def _edit(suite: Suite, candidate: tuple[Site, int, float], strength: float) -> Steer:
+    """Steer by a candidate, in typical maxima where they are known."""
+    site, index, size = candidate
+    if suite.calibrated(site) and suite.maxima(site)[index] > 0:
+        return Steer((site.layer, index), strength, kind=site.kind)
+    return Steer((site.layer, index), strength * size, kind=site.kind, unit="raw")
+
+
+def _search(
+    trial: Trial, candidates: list[tuple[Site, int, float]], size: int, *, progress: bool
+) -> list[Steer]:
+    """The best edit, and what raises the gain further beside it."""
+    chosen: list[Steer] = []
+    gain = LEAST
+    total = len(candidates) + size * FINALISTS * len(STRENGTHS)
+    with tqdm(total=total, desc="trying features", disable=not progress) as bar:
+
+        def tried(edit: Steer) -> tuple[float, Steer]:
+            bar.update()
+            return trial.own_gain([*chosen, edit], gain), edit
+
+        def best(rows: list[tuple[float, Steer]]) -> list[tuple[float, Steer]]:
+            return sorted(rows, key=lambda row: -row[0])
+
+        first = [tried(_edit(trial.suite, c, FIRST)) for c in candidates]
+        order = sorted(range(len(first)), key=lambda i: -first[i][0])
+        finalists = [candidates[i] for i in order[:FINALISTS]]
+        while finalists and len(chosen) < size:
+            rows = best([tried(_edit(trial.suite, c, s)) for c in finalists for s in STRENGTHS])
+            if rows[0][0] < gain:
+                break
+            gain, edit = rows[0][0] + LEAST, rows[0][1]
+            chosen.append(edit)
+            finalists = [c for c in finalists if (c[0], c[1]) != (edit.site, edit.index)]
+    return chosen
+
+
+def _table(search: Trial, judge: Trial, edits: list[Steer], live: Live, seed: int) -> pd.DataFrame:
+    """Gain and price of the proposal, of each edit alone, and of the controls."""
+    suite, random = search.suite, np.random.default_rng(seed)
+    blank = {"layer": None, "kind": "", "feature": None, "label": "", "strength": np.nan}
+
+    def row(
+        what: str, some: Sequence[Steer], source: FeatureSource | None = None, **own: object
+    ) -> dict:
+        scores = judge.gain(some, source), judge.price(some, source), search.gain(some, source)
+        return {"what": what, **blank, **own, **dict(zip(SCORES, scores, strict=True))}
+
+    def mean(what: str, draw: Callable[[], tuple[list[Steer], FeatureSource]]) -> dict:
+        rows = [row(what, *draw()) for _ in range(DRAWS)]
+        return rows[0] | {name: float(np.mean([one[name] for one in rows])) for name in SCORES}
+
+    rows = [row("proposal", edits)] if edits else []
+    for edit in edits:
+        label = suite.label(edit.site, edit.index)
+        own = {"layer": edit.site.layer, "kind": edit.kind, "feature": edit.index}
+        rows.append(row("alone", [edit], **own, label=label, strength=edit.strength))
+    if edits:
+        rows.append(mean("random features", lambda: _features(suite, edits, live, random)))
+        rows.append(mean("random directions", lambda: _noise(suite, edits, random)))
+    frame = pd.DataFrame(rows, columns=["what", *blank, *SCORES])
+    return frame.astype({"layer": "Int64", "feature": "Int64"})
+
+
+SCORES = ("gain", "price", "chosen")
+
+
+def _norm(suite: Suite, edit: Steer) -> float:
+    """Norm of what an edit adds."""
+    size = suite.typical_maximum(edit.site, edit.index) if edit.unit == "max" else 1.0
+    return abs(edit.strength) * size * float(suite.sae_at(edit.site).direction(edit.index).norm())
+
+
+def _features(
+    suite: Suite, edits: Sequence[Steer], live: Live, random: np.random.Generator
+) -> tuple[list[Steer], FeatureSource]:
+    """Another live feature in place of each, adding the same norm."""
+    found = []
+    for edit in edits:
+        own = {one.index for one in edits if one.site == edit.site}
+        index = int(random.choice([i for i in live[edit.site].tolist() if i not in own]))
+        norm = float(suite.sae_at(edit.site).direction(index).norm())
+        strength = _norm(suite, edit) / norm
+        found.append(Steer((edit.site.layer, index), strength, kind=edit.kind, unit="raw"))
+    return found, suite
+
+
+def _noise(
+    suite: Suite, edits: Sequence[Steer], random: np.random.Generator
+) -> tuple[list[Steer], FeatureSource]:
+    """A random direction in place of each, adding the same norm."""
+    vectors: dict[Site, list[torch.Tensor]] = {}
+    found = []
+    for edit in edits:
+        sae = suite.sae_at(edit.site)
+        noise = torch.from_numpy(random.standard_normal(sae.config.d_out)).float()
+        own = vectors.setdefault(edit.site, [])
+        found.append(Steer((edit.site.layer, len(own)), _norm(suite, edit), kind=edit.kind))
+        own.append(noise / noise.norm())
+    return found, Directions({site: torch.stack(own) for site, own in vectors.items()})
