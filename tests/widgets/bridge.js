@@ -123,6 +123,9 @@
     },
 
     /** @param {string} id */
+    model(id) { return models.get(id); },
+
+    /** @param {string} id */
     clean(id) { cleanups.get(id)?.(); },
 
     async painted() {

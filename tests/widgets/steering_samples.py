@@ -19,7 +19,8 @@ ROWS: list[dict[str, Any]] = [
         "id": "b", "layer": 3, "kind": "res", "index": 4410, "label": "Japan and Japanese culture, "
         "its cities and its history", "low": -8, "high": 8, "step": 0.5, "value": 6.5,
         "safe": [-3, 4], "unit": "× max", "mode": "steer", "modes": MODES, "when": "generated",
-        "above": {"layer": 2, "kind": "mlp", "index": 88, "value": 0.5}, "formula": "x + 6.5 · 11.2 · d",
+        "above": {"layer": 2, "kind": "mlp", "index": 88, "value": 0.5},
+        "formula": "x + 6.5 · 11.2 · d",
     },
     {
         "id": "c", "layer": 6, "kind": "mlp", "index": 76, "label": "list continues", "low": 0,
@@ -62,7 +63,11 @@ TURNS = [
 BASELINES = [
     {"id": "random", "title": "random direction", "hint": "A random direction of the same norm."},
     {"id": "feature", "title": "random feature", "hint": "A random live feature, same norm."},
-    {"id": "prompt", "title": "plain prompting", "hint": "No edit: an instruction before the text."},
+    {
+        "id": "prompt",
+        "title": "plain prompting",
+        "hint": "No edit: an instruction before the text.",
+    },
 ]
 HITS = [
     {"layer": 5, "kind": "res", "index": 231, "label": "capital cities", "score": 0.97},
@@ -71,8 +76,8 @@ HITS = [
     {"layer": 6, "kind": "mlp", "index": 12, "label": "city squares and markets", "score": 0.61},
 ]  # fmt: skip
 RECEIPT = [
-    "Steer L5 res 231 by 3.5 × max: 23 positions in 22 steps, norm added 18.2 (12 % of the layer's)",
-    "Steer L3 res 4410 by 6.5 × max: 23 positions in 22 steps, norm added 30.7 (24 % of the layer's)",
+    "Steer L5 res 231 by 3.5 × max: 23 positions in 22 steps, norm added 18.2 (12 %)",
+    "Steer L3 res 4410 by 6.5 × max: 23 positions in 22 steps, norm added 30.7 (24 %)",
     "Scale L6 mlp 76: muted, acted nowhere",
 ]
 METERS = {

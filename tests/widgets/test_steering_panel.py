@@ -1,105 +1,27 @@
-"""The steering panel: streaming, sliders, run and stop, both texts."""
+"""The steering panel: streaming, run and stop, texts beside each other, what is said about them."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import Locator
 
-from tests.widgets import samples
+from tests.widgets import steering_samples as samples
 from tests.widgets.bridge import Bridge
+from tests.widgets.steering_actions import listen, texts
 from workbench.widgets import SteeringPanel
-from workbench.widgets.token_stream import TokenStream
 
 pytestmark = pytest.mark.browser
 
-# In one task of the page, so that no pause can pass between the moves however busy the machine is.
-MOVE = """(input, values) => {
-    for (const value of values) {
-        input.value = value;
-        input.dispatchEvent(new Event('input', { bubbles: true }));
-    }
+INK = """canvas => {
+    const { data, width, height } = canvas.getContext('2d')
+        .getImageData(0, 0, canvas.width, canvas.height);
+    const dark = new Array(width).fill(0);
+    for (let i = 3; i < data.length; i += 4) if (data[i] > 0) dark[((i - 3) / 4) % width] += 1;
+    return dark;
 }"""
-
-
-def texts(host: Locator) -> list[str]:
-    return [column.text_content() or "" for column in host.locator(".wb-text").all()]
-
-
-class FakeClock:
-    """Seconds that pass when told to."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_stream_is_coalesced_in_order_and_complete() -> None:
-    clock, sent = FakeClock(), []
-    stream = TokenStream(sent.append, clock=clock)
-    run = stream.start()
-    for number in range(1000):
-        clock.now += 0.002
-        assert stream.add(run, "steered" if number % 2 else "plain", [{"text": f"{number} "}])
-    during = len(sent)
-    assert 20 <= during / clock.now <= 25
-    final = stream.finish(run)
-    for column, first in (("plain", 0), ("steered", 1)):
-        want = [f"{number} " for number in range(first, 1000, 2)]
-        messages = [message for message in sent if message["column"] == column]
-        assert [token["text"] for message in messages for token in message["tokens"]] == want
-        assert final is not None
-        assert [token["text"] for token in final[column]] == want
-
-
-def test_first_tokens_of_both_columns_leave_at_once() -> None:
-    sent: list[dict[str, Any]] = []
-    stream = TokenStream(sent.append, clock=FakeClock())
-    run = stream.start()
-    stream.add(run, "steered", [{"text": "a"}])
-    stream.add(run, "plain", [{"text": "b"}])
-    stream.add(run, "plain", [{"text": "c"}])
-    assert [message["column"] for message in sent] == ["steered", "plain"]
-
-
-def test_stale_run_is_told_so() -> None:
-    sent: list[dict[str, Any]] = []
-    stream = TokenStream(sent.append, clock=FakeClock())
-    old = stream.start()
-    new = stream.start()
-    assert new > old
-    assert not stream.add(old, "steered", [{"text": "late"}])
-    assert stream.finish(old) is None
-    assert sent == []
-
-
-def test_a_new_run_drops_what_the_old_one_had_waiting() -> None:
-    sent: list[dict[str, Any]] = []
-    stream = TokenStream(sent.append, clock=FakeClock())
-    old = stream.start()
-    for number in range(5):
-        stream.add(old, "steered", [{"text": str(number)}])
-    new = stream.start()
-    stream.add(new, "plain", [{"text": "new"}])
-    assert stream.finish(new) == {"steered": [], "plain": [{"text": "new"}]}
-    assert [message["tokens"] for message in sent if message["run"] == new] == [[{"text": "new"}]]
-
-
-def test_tokens_are_checked_and_made_plain() -> None:
-    sent: list[dict[str, Any]] = []
-    stream = TokenStream(sent.append, clock=FakeClock())
-    run = stream.start()
-    token = {"text": "a", "shift": float("nan"), "p": 1, "top": [("b", 0.5)]}
-    stream.add(run, "plain", [token])
-    assert sent[0]["tokens"] == [{"text": "a", "p": 1.0, "top": [["b", 0.5]]}]
-    with pytest.raises(TypeError, match=r"token has no 'prob'"):
-        stream.add(run, "plain", [{"text": "a", "prob": 1}])
-    with pytest.raises(ValueError, match=r"column is 'left'; allowed: steered, plain"):
-        stream.add(run, "left", [])
+"""Painted pixels in each column of a canvas."""
 
 
 def test_two_hundred_tokens_from_a_thread_arrive_in_order(bridge: Bridge) -> None:
@@ -148,19 +70,23 @@ def test_stream_shows_before_the_end_and_ignores_stale_runs(bridge: Bridge) -> N
     assert panel.receipt == ["Steer 231: 1 step"]
 
 
-def test_final_texts_show_difference_shading_and_receipt(bridge: Bridge) -> None:
+def test_final_texts_show_difference_shading_receipt_and_warnings(bridge: Bridge) -> None:
     panel = samples.finished_steering()
     host = bridge.show(panel)
-    marks = host.locator(".wb-differs")
-    assert marks.all_text_contents() == [" in", " near"]
+    assert host.locator(".wb-differs").all_text_contents() == [" in", " near"]
     assert "differs from token 6 on" in (host.text_content() or "")
     shade = "s => s.style.backgroundColor"
-    strongest = max(range(23), key=lambda number: panel.steered[number]["shift"])
+    steered = panel.texts["steered"]
+    strongest = max(range(len(steered)), key=lambda number: steered[number]["shift"])
     spans = host.locator(".wb-text").first.locator("span span")
     assert spans.nth(strongest).evaluate(shade) != spans.nth(0).evaluate(shade)
     assert host.locator(".wb-legend").is_visible()
-    host.get_by_text("Receipt", exact=True).click()
     assert host.locator(".wb-receipt li").all_text_contents() == panel.receipt
+    assert host.locator(".wb-receipt li").first.is_visible()
+    assert host.locator(".wb-warnings").is_hidden()
+    panel.warnings = ["Ablate L2 att 17 did not act"]
+    bridge.painted()
+    assert host.locator(".wb-warnings li").all_text_contents() == panel.warnings
 
 
 def test_the_end_may_know_more_than_the_stream(bridge: Bridge) -> None:
@@ -170,14 +96,18 @@ def test_the_end_may_know_more_than_the_stream(bridge: Bridge) -> None:
     panel.stream(run, "plain", [{"text": " a"}])
     bridge.painted()
     assert host.locator(".wb-status").text_content() == "Running · unsteered, 1 of 2 tokens"
+    carets = host.locator(".wb-text-caret")
+    assert [caret.is_visible() for caret in carets.all()] == [False, True]
     panel.stream(run, "steered", [{"text": " b"}])
     bridge.painted()
     assert host.locator(".wb-legend").is_hidden()
-    panel.finish(run, steered=[{"text": " b", "shift": 2.5}])
+    assert host.locator(".wb-strip").is_hidden()
+    panel.finish(run, texts={"steered": [{"text": " b", "shift": 2.5}]})
     bridge.painted()
-    assert panel.steered == [{"text": " b", "shift": 2.5}]
-    assert panel.plain == [{"text": " a"}]
+    assert panel.texts == {"steered": [{"text": " b", "shift": 2.5}], "plain": [{"text": " a"}]}
     assert "2.5" in (host.locator(".wb-legend").text_content() or "")
+    assert host.locator(".wb-strip").is_visible()
+    assert not any(caret.is_visible() for caret in carets.all())
 
 
 def test_a_token_tells_its_probabilities(bridge: Bridge) -> None:
@@ -188,9 +118,10 @@ def test_a_token_tells_its_probabilities(bridge: Bridge) -> None:
     spans.nth(6).hover()
     text = card.text_content() or ""
     assert text.startswith("␣Tokyo")
-    token = panel.steered[6]
+    token = panel.texts["steered"][6]
     assert f"probability{round(100 * token['p'])} %" in text
     assert "without the edits" in text
+    assert f"entropy{token['entropy']:.6g} nats" in text
     others = card.locator(".wb-bar-name").all_text_contents()
     assert "␣the" in others
     assert "␣Tokyo" not in others
@@ -201,167 +132,163 @@ def test_a_token_tells_its_probabilities(bridge: Bridge) -> None:
     assert card.is_hidden()
 
 
-def test_a_moving_slider_is_sent_once_after_a_pause(bridge: Bridge) -> None:
-    panel = samples.steering()
-    heard: list[tuple[int, float]] = []
-    panel.on_change(lambda row, value: heard.append((row, value)))
+def test_the_strip_stands_under_its_tokens_and_marks_one(bridge: Bridge) -> None:
+    panel = samples.finished_steering()
     host = bridge.show(panel)
-    slider = host.locator(".wb-range").first
-    slider.evaluate(MOVE, ["1", "2", "4.5"])
-    bridge.until(lambda: heard)
-    bridge.page.wait_for_timeout(250)
-    assert heard == [(0, 4.5)]
-    assert panel.rows[0]["value"] == 4.5
-    assert host.locator(".wb-number").first.input_value() == "4.5"
-    assert panel.rows[1]["value"] == 6.5
+    canvas = host.locator(".wb-strip canvas")
+    steered = panel.texts["steered"]
+    pitch = 14
+    ink = canvas.evaluate(INK)
+    heights = [max(ink[i * pitch + 2 : (i + 1) * pitch - 2]) for i in range(len(steered))]
+    # Two lanes of 21 pixels, each with a floor of one; the difference mark is on an edge.
+    shifts, entropies = ([token[key] for token in steered] for key in ("shift", "entropy"))
+    want = [
+        max(1, 21 * shift / max(shifts)) + max(1, 21 * entropy / max(entropies))
+        for shift, entropy in zip(shifts, entropies, strict=True)
+    ]
+    assert heights == pytest.approx(want, abs=4)
+    assert sum(ink[len(steered) * pitch + 2 :]) == 0
+    canvas.hover(position={"x": 9 * pitch + 5, "y": 10})
+    assert (host.locator(".wb-card").text_content() or "").startswith("␣capital")
+    canvas.click(position={"x": 9 * pitch + 5, "y": 10})
+    assert host.locator(".wb-marked").all_text_contents() == [" capital"]
+    canvas.click(position={"x": 9 * pitch + 5, "y": 10})
+    assert host.locator(".wb-marked").count() == 0
+    lanes = host.locator(".wb-lane").all_text_contents()
+    assert [lane.split("to")[0] for lane in lanes] == ["KL", "entropy"]
+    assert all(" nats" in lane for lane in lanes)
 
 
-def test_a_slider_that_is_let_go_is_sent_at_once(bridge: Bridge) -> None:
-    panel = samples.steering()
-    heard: list[tuple[int, float]] = []
-    panel.on_change(lambda row, value: heard.append((row, value)))
-    slider = bridge.show(panel).locator(".wb-range").first
-    # Both events in one task: the pause cannot have passed when the message leaves.
-    slider.evaluate(
-        """input => {
-            input.dispatchEvent(new Event('pointerdown'));
-            input.value = '2';
-            input.dispatchEvent(new Event('input'));
-            input.dispatchEvent(new Event('change'));
-        }"""
-    )
-    bridge.until(lambda: heard)
-    bridge.page.wait_for_timeout(200)
-    assert heard == [(0, 2.0)]
-
-
-def test_a_text_that_follows_hears_while_the_slider_moves(bridge: Bridge) -> None:
-    panel = samples.steering(live="next")
-    heard: list[float] = []
-    panel.on_change(lambda _row, value: heard.append(value))
-    slider = bridge.show(panel).locator(".wb-range").first
-    elapsed = slider.evaluate(
-        """async input => {
-            const start = performance.now();
-            for (let i = 0; i < 30; i += 1) {
-                input.value = i / 4;
-                input.dispatchEvent(new Event('input'));
-                await new Promise((done) => setTimeout(done, 20));
-            }
-            return performance.now() - start;
-        }"""
-    )
-    bridge.until(lambda: heard and heard[-1] == 7.5)
-    assert 2 <= len(heard) <= elapsed / 100 + 2
-    assert heard == sorted(heard)
-
-
-def test_keys_number_reset_and_mute(bridge: Bridge) -> None:
-    panel = samples.steering()
-    heard: list[tuple[Any, ...]] = []
-    panel.on_change(lambda *change: heard.append(change))
-    panel.on_mute(lambda *change: heard.append(("mute", *change)))
+def test_baselines_have_texts_meters_and_differences_of_their_own(bridge: Bridge) -> None:
+    panel = samples.finished_steering(columns=samples.columns("random", "prompt"))
     host = bridge.show(panel)
-    host.locator(".wb-range").first.press("ArrowRight")
-    bridge.until(lambda: heard == [(0, 4.0)])
-    number = host.locator(".wb-number").first
-    number.fill("99")
-    number.press("Enter")
-    bridge.until(lambda: heard[1:] == [(0, 8.0)])
-    assert number.input_value() == "8"
-    assert "wb-beyond" in (host.locator(".wb-slider").first.get_attribute("class") or "")
-    host.get_by_role("button", name="Reset layer 6 mlp feature 76").click()
-    bridge.until(lambda: heard[2:] == [(2, 1)])
-    mute = host.get_by_role("button", name="Mute layer 5 res feature 231")
-    mute.click()
-    bridge.until(lambda: heard[3:] == [("mute", 0, True)])
-    assert mute.get_attribute("aria-pressed") == "true"
-    assert panel.rows[0]["muted"] is True
-
-
-def test_python_moves_a_slider_without_an_echo(bridge: Bridge) -> None:
-    panel = samples.steering()
-    heard: list[tuple[int, float]] = []
-    panel.on_change(lambda row, value: heard.append((row, value)))
-    host = bridge.show(panel)
-    panel.set_value(1, -2.5)
+    heads = host.locator(".wb-column-head b").all_text_contents()
+    assert heads == ["Steered", "Unsteered", "Random direction", "Plain prompting"]
+    assert texts(host)[2] == samples.PROMPT + samples.RANDOM.replace("|", "")
+    notes = host.locator(".wb-text-note").all_text_contents()
+    assert notes == ["differs from token 6 on", "", *["differs from token 3 on"] * 2]
+    verdicts = host.locator(".wb-verdict").all_text_contents()
+    assert verdicts[:3] == ["strained", "fluent", "broken"]
+    meters = [meter.text_content() for meter in host.locator(".wb-meter").all()]
+    assert meters[2] == "brokenrepetition 31 % · loss 6.4 nats a token (+4.2)"
+    assert host.locator(".wb-meter").nth(3).is_hidden()
+    boxes = [host.locator(".wb-column").nth(n).bounding_box() for n in range(4)]
+    tops = [box["y"] for box in boxes if box]
+    assert tops[0] == tops[1] < tops[2] == tops[3]
+    panel.columns = samples.columns()
     bridge.painted()
-    assert host.locator(".wb-range").nth(1).input_value() == "-2.5"
-    bridge.page.wait_for_timeout(200)
-    assert heard == []
+    assert host.locator(".wb-column").count() == 2
+
+
+def test_a_narrow_page_has_one_text_below_the_other(open_bridge: Callable[..., Bridge]) -> None:
+    bridge = open_bridge(width=600)
+    host = bridge.show(samples.finished_steering(columns=samples.columns("random")))
+    boxes = [column.bounding_box() for column in host.locator(".wb-column").all()]
+    lefts = [box["x"] for box in boxes if box]
+    tops = [box["y"] for box in boxes if box]
+    assert len(set(lefts)) == 1
+    assert tops == sorted(tops)
+    assert len(set(tops)) == 3
 
 
 def test_run_and_stop(bridge: Bridge) -> None:
     panel = samples.steering()
-    heard: list[Any] = []
-    panel.on_stop(lambda: heard.append("stop"))
+    heard = listen(panel, "stop")
+    prompts: list[str] = []
 
-    @panel.on_run
-    def _begin(prompt: str) -> None:
-        heard.append(prompt)
-        panel.start(total=5)
+    def begin() -> None:
+        prompts.append(panel.prompt)
+        panel.start(total=8)
 
+    panel.on("run", begin)
     host = bridge.show(panel)
-    box = host.get_by_role("textbox", name="Prompt")
+    box = host.get_by_role("textbox", name="Prompt", exact=True)
     box.fill("A new prompt")
     box.press("Shift+Enter")
-    assert heard == []
+    assert prompts == []
     box.fill("A new prompt")
     box.press("Enter")
-    bridge.until(lambda: heard == ["A new prompt"])
+    bridge.until(lambda: prompts == ["A new prompt"])
     bridge.painted()
-    assert panel.prompt == "A new prompt"
+    assert panel.run_prompt == "A new prompt"
     button = host.locator(".wb-run")
     assert button.text_content() == "Stop"
     button.click()
-    bridge.until(lambda: heard[-1] == "stop")
+    bridge.until(lambda: heard == [("stop", {})])
     panel.finish(panel.run, state="stopped")
     bridge.painted()
     assert button.text_content() == "Run"
     button.click()
-    bridge.until(lambda: heard[2:] == ["A new prompt"])
-
-
-def test_live_switch(bridge: Bridge) -> None:
-    panel = samples.steering()
-    host = bridge.show(panel)
-    host.get_by_role("button", name="from next token").click()
-    bridge.until(lambda: panel.live == "next")
-    panel.live = "restart"
-    bridge.painted()
-    pressed = host.get_by_role("button", name="restart").get_attribute("aria-pressed")
-    assert pressed == "true"
+    bridge.until(lambda: len(prompts) == 2)
 
 
 def test_handler_errors_are_shown(bridge: Bridge) -> None:
     panel = samples.steering()
 
-    @panel.on_run
-    def _fail(prompt: str) -> None:
-        raise RuntimeError(f"no model for {prompt!r}")
+    def fail() -> None:
+        raise RuntimeError(f"no model for {panel.prompt!r}")
 
+    panel.on("run", fail)
     host = bridge.show(panel)
     host.locator(".wb-run").click()
     bridge.until(lambda: panel.error)
     bridge.painted()
     shown = host.get_by_role("alert").text_content() or ""
-    assert "on_run: RuntimeError: no model for 'Once upon" in shown
+    assert "on 'run': RuntimeError: no model for 'Once upon" in shown
     assert "test_steering_panel.py, line" in shown
 
 
-def test_wrong_messages_and_rows_are_refused(bridge: Bridge) -> None:
+def test_wrong_messages_and_traits_are_refused() -> None:
     panel = samples.steering()
-    bridge.show(panel)
-    panel._handle_custom_msg({"type": "set", "row": 7, "value": 1}, [])
-    assert "row 7 cannot be 1.0; there are 3 rows" in panel.error
-    panel._handle_custom_msg({"type": "fly"}, [])
-    assert "message type is 'fly'; allowed: run, stop, set, mute" in panel.error
-    with pytest.raises(ValueError, match=r"row 0: low 3 must be below high 3"):
-        SteeringPanel(rows=[{**samples.ROWS[0], "low": 3, "high": 3}])
+    for content, want in [
+        ({"type": "fly"}, "message type is 'fly'; allowed: 'run', 'stop', 'set'"),
+        ({"type": "set", "id": "z", "key": "value", "value": 1}, "row is 'z'; allowed: 'a', 'b'"),
+        ({"type": "set", "id": "a", "key": "layer", "value": 1}, "key is 'layer'; allowed: 'mode'"),
+        (
+            {"type": "set", "id": "a", "key": "value", "value": float("nan")},
+            "row 'a': value is nan; give a number from -8 to 8",
+        ),
+        ({"type": "set", "id": "a", "key": "value", "value": 9}, "from -8 to 8"),
+        ({"type": "settings", "key": "top_p", "value": 2}, "top_p is 2; give a number from 0 to 1"),
+        ({"type": "settings", "key": "seed", "value": 0.5}, "seed is 0.5; give a whole number"),
+        ({"type": "baseline", "id": "x", "on": True}, "baseline is 'x'; allowed: 'random'"),
+        ({"type": "search", "how": "luck", "query": "", "other": ""}, "how is 'luck'"),
+        ({"type": "export", "what": "all"}, "what is 'all'; allowed: 'script', 'recipe'"),
+        ({"type": "freeze", "value": "some"}, "'some'"),
+    ]:
+        panel.error = ""
+        panel._handle_custom_msg(content, [])
+        assert want in panel.error
+    with pytest.raises(ValueError, match=r"message is 'walk'; allowed: 'run'"):
+        panel.on("walk", print)
+    with pytest.raises(ValueError, match=r"state is 'over'; allowed: 'done', 'stopped', 'error'"):
+        panel.finish(0, state="over")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"low": 8, "high": 8}, r"row 0: low 8.0 must be below high 8.0"),
+        ({"value": 9}, r"row 0: value is 9; give a number from -8 to 8"),
+        ({"step": float("nan")}, r"row 0: step is nan"),
+        ({"safe": [4, -4]}, r"row 0: safe is \[4, -4\]"),
+        ({"mode": "stear"}, r"row 0: mode is 'stear'; allowed: 'steer'"),
+        ({"when": "later"}, r"row 0: when is 'later'"),
+        ({"id": "b"}, r"two rows have the id 'b'"),
+    ],
+)
+def test_rows_that_cannot_be_drawn_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SteeringPanel(rows=[{**samples.ROWS[0], **change}, samples.ROWS[1]])
+
+
+def test_typos_and_system_turns_are_refused() -> None:
     with pytest.raises(TypeError, match=r"row 0 has no 'vale'. Did you mean 'value'\?"):
         SteeringPanel(rows=[{**samples.ROWS[0], "vale": 3}])
-    with pytest.raises(ValueError, match=r"state is 'over'; allowed: done, stopped, error"):
-        panel.finish(0, state="over")
+    with pytest.raises(ValueError, match="Gemma's template has no system turn"):
+        SteeringPanel(turns=[{"role": "system", "content": "Be kind."}])
+    with pytest.raises(TypeError, match=r"settings has no 'temp'"):
+        SteeringPanel(settings={"temp": 1})
 
 
 def test_a_second_view_has_the_present_state(bridge: Bridge) -> None:
@@ -370,14 +297,36 @@ def test_a_second_view_has_the_present_state(bridge: Bridge) -> None:
     first.locator(".wb-range").first.press("ArrowRight")
     bridge.until(lambda: panel.rows[0]["value"] == 4.0)
     bridge.page.evaluate("id => bridge.show(id)", panel.model_id)
-    assert bridge.page.locator(".wb-number").nth(3).input_value() == "4"
-    assert bridge.page.locator(".wb-text").nth(2).text_content() == texts(first)[0]
+    views = bridge.page.locator("section.wb")
+    assert views.nth(1).locator(".wb-amount .wb-number").first.input_value() == "4"
+    assert texts(views.nth(1)) == texts(views.nth(0)) != []
 
 
-def test_twin_has_settings_and_both_texts() -> None:
-    twin = samples.finished_steering().static_html()
-    assert "in Tokyo, the capital of Japan." in twin
-    assert "near the forest." in twin
-    assert "<td>5 res</td><td>231</td><td>capital cities</td><td>3.5</td>" in twin
-    assert "<td>muted</td>" in twin
-    assert "23 positions in 22 steps" in twin
+def test_twin_has_everything_that_a_reader_needs() -> None:
+    panel = samples.finished_steering(
+        rows=[*samples.ROWS, *samples.RARE_ROWS],
+        columns=samples.columns("random"),
+        freeze="att",
+    )
+    panel.warnings = ["Ablate did <not> act"]
+    twin = panel.static_html()
+    for want in (
+        "in Tokyo, the capital of Japan.",
+        "near the forest.",
+        "He played with it all day.",
+        "<td>5 res</td><td>231</td><td>capital cities</td><td>steer</td><td>3.5</td><td>× max</td>",
+        "if L2 mlp 88 &gt; 0.5",
+        "<td>muted</td>",
+        "to mean, did not act: the feature was silent",
+        "positions 0-3, 7",
+        "<td>all</td>",
+        "with the error term",
+        "max_new_tokens 64 · temperature 0.8 · top_p 0.95 · seed 0 · attention frozen",
+        "strained, repetition 4 %, loss 3.12 nats a token (+0.94)",
+        "23 positions in 22 steps",
+        "Ablate did &lt;not&gt; act",
+    ):
+        assert want in twin
+    chat = samples.steering(turns=samples.TURNS).static_html()
+    assert "<b>assistant</b>: A boat left the harbour." in chat
+    assert samples.PROMPT not in chat

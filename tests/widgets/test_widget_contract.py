@@ -166,7 +166,9 @@ def test_static_twin_is_escaped_and_says_something(make_hostile: Make, make: Mak
 
 def test_unknown_keyword_is_refused(make: Make) -> None:
     kind = type(make())
-    with pytest.raises(TypeError, match=r"has no 'titel'. Did you mean 'title'\? Allowed: .*code, "):
+    with pytest.raises(
+        TypeError, match=r"has no 'titel'. Did you mean 'title'\? Allowed: .*code, "
+    ):
         kind(titel="x")
 
 

@@ -14,7 +14,6 @@ be called in any thread and must only enqueue; an exception in one is shown in t
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -23,27 +22,11 @@ import traitlets
 
 from workbench.widgets import steering_traits as check
 from workbench.widgets.base import Handler, Widget, source, style
+from workbench.widgets.steering_inbox import Inbox
 from workbench.widgets.steering_twin import twin
 from workbench.widgets.token_stream import TokenStream
 
 _ENDS = ("done", "stopped", "error")
-_FIELDS: dict[str, tuple[str, ...]] = {
-    "run": (),
-    "stop": (),
-    "set": ("id", "key", "value"),
-    "add": ("layer", "kind", "index"),
-    "add_splice": ("layer", "kind"),
-    "remove": ("id",),
-    "move": ("id", "to"),
-    "settings": ("key", "value"),
-    "baseline": ("id", "on"),
-    "freeze": ("value",),
-    "search": ("how", "query", "other"),
-    "export": ("what",),
-    "open_recipe": ("text",),
-}
-"""Messages of the page, and the fields that the handler gets as keywords."""
-_SETTABLE = ("mode", "value", "when", "where", "to", "error", "other", "above", "muted", "solo")
 _FROM_PAGE = ("prompt", "turns", "baseline_prompt", "live", "error")
 """Traits that the page writes itself; everything else comes as a message."""
 _PAIR = [
@@ -156,9 +139,8 @@ class SteeringPanel(Widget):
     `index`, `label`, `score`, `note`), `error`."""
 
     def __init__(self, **traits: Any) -> None:
-        self._handlers: dict[str, list[Handler]] = {name: [] for name in _FIELDS}
         self._started = 0.0
-        self._row_lock = threading.RLock()
+        self._inbox = Inbox(self)
         super().__init__(**traits)
         self._stream = TokenStream(self.send)
         self.on_msg(self._receive)
@@ -272,8 +254,8 @@ class SteeringPanel(Widget):
         Returns:
             The row as it is now.
         """
-        with self._row_lock:
-            at = self._row_at(row)
+        with self._inbox.lock:
+            at = self._inbox.row_at(row)
             rows = [dict(each) for each in self.rows]
             rows[at].update(changes)
             self.rows = rows
@@ -294,9 +276,7 @@ class SteeringPanel(Widget):
         Raises:
             ValueError: If there is no such message.
         """
-        check.allowed("message", name, tuple(_FIELDS))
-        self._handlers[name].append(handler)
-        return handler
+        return self._inbox.on(name, handler)
 
     def exported(self, what: str, text: str) -> None:
         """Answer `export`: keep the text in its trait and tell the page, which copies or saves it.
@@ -319,53 +299,7 @@ class SteeringPanel(Widget):
 
     def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
         name = str(content.get("type", ""))
-        self.call_handlers(f"on {name!r}", [lambda: self._dispatch(name, content)])
-
-    def _dispatch(self, name: str, content: dict[str, Any]) -> None:
-        check.allowed("message type", name, tuple(_FIELDS))
-        fields = {key: content[key] for key in _FIELDS[name]}
-        note: Callable[..., None] | None = getattr(self, f"_note_{name}", None)
-        try:
-            if note is not None:
-                note(**fields)
-            for handler in self._handlers[name]:
-                handler(**fields)
-        except Exception:
-            # The page shows what it asked for; give it back what holds.
-            self.send({"type": "refused", "rows": self.rows, "settings": self.settings})
-            raise
-        if "seq" in content:
-            self.send({"type": "noted", "seq": content["seq"]})
-
-    def _note_set(self, *, id: str, key: str, value: Any) -> None:
-        """Keep a row's new state without sending it back, which would fight with the drag."""
-        check.allowed("key", key, _SETTABLE)
-        with self._row_lock:
-            at = self._row_at(id)
-            self.rows[at][key] = check.checked_rows([{**self.rows[at], key: value}])[0][key]
-
-    def _note_settings(self, *, key: str, value: Any) -> None:
-        self.settings = {**self.settings, key: check.checked_setting(key, value)}
-
-    def _note_baseline(self, *, id: str, on: bool) -> None:
-        check.allowed("baseline", id, [each["id"] for each in self.baselines])
-        self.baselines = [
-            {**each, "on": bool(on)} if each["id"] == id else each for each in self.baselines
-        ]
-
-    def _note_freeze(self, *, value: str) -> None:
-        self.freeze = value
-
-    def _note_search(self, *, how: str, query: str, other: str) -> None:
-        check.allowed("how", how, check.HOW)
-
-    def _note_export(self, *, what: str) -> None:
-        check.allowed("what", what, check.EXPORTS)
-
-    def _row_at(self, row: str) -> int:
-        ids = [each["id"] for each in self.rows]
-        check.allowed("row", row, ids)
-        return ids.index(row)
+        self.call_handlers(f"on {name!r}", [self._inbox.receive], name, content)
 
     @traitlets.validate("rows", "turns", "settings", "baselines", "columns", "prompt_tokens")
     def _check(self, proposal: Any) -> Any:

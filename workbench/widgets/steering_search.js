@@ -110,6 +110,7 @@ export class FeatureSearch {
     this.asked = asked;
     this.point(-1);
     this.state.textContent = "Searching…";
+    this.list.classList.add("wb-stale");
     this.model.send({ type: "search", how: this.how, query, other });
   }
 

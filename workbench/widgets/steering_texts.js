@@ -11,6 +11,12 @@ import { TokenStrip } from "./token_strip.js";
 /** @typedef {{id: string, title: string, note: string}} Column */
 /** @typedef {{type: string, run: number, column?: string, tokens?: Token[]}} Message */
 
+/** What stands where a text will be. @type {Record<string, string>} */
+const HINTS = {
+  steered: "Run writes the text with the edits here,",
+  plain: "and the text without them here, with the same seed.",
+};
+
 export class Texts {
   /** @param {Frame} frame */
   constructor(frame) {
@@ -32,7 +38,7 @@ export class Texts {
     this.receipt = element("div", { class: "wb-receipt" }, element("b", { text: "Receipt" }), this.receiptLines);
     this.node = element("div", { class: "wb-texts" }, this.pair, this.others, this.legend.node, this.warnings, this.receipt);
     frame.watch(["columns"], () => this.showColumns());
-    frame.watch(["texts", "run_prompt"], () => this.showFinal());
+    frame.watch(["texts", "run", "run_prompt"], () => this.showFinal());
     frame.watch(["meters"], () => this.showMeters());
     frame.watch(["receipt", "warnings"], () => this.showLines());
     frame.onDraw(() => this.draw());
@@ -107,6 +113,7 @@ export class Texts {
     for (const [id, column] of this.columns) {
       column.prompt.textContent = prompt;
       if (written) column.replace(texts[id] ?? []);
+      column.hint.textContent = this.model.get("run") > 0 ? "" : HINTS[id] ?? "";
     }
     this.run = Math.max(this.run, Number(this.model.get("run") ?? 0));
     this.frame.schedule();

@@ -46,14 +46,20 @@ def checked_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         ValueError: If a value is not allowed, or two rows share an id.
     """
     checked = [
-        _checked_row(f"row {number}", row)
+        checked_row(f"row {number}", row)
         for number, row in enumerate(checked_records("row", rows, ROW_NEEDED, ROW_OPTIONAL))
     ]
     refuse_doubles("row", [row["id"] for row in checked])
     return checked
 
 
-def _checked_row(name: str, given: dict[str, Any]) -> dict[str, Any]:
+def checked_row(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """One row, complete.
+
+    Args:
+        name: What the messages call it.
+        given: Its keys, checked.
+    """
     mode = given.get("mode", "steer")
     defaults: dict[str, Any] = {
         "index": None, "label": "", "mode": mode, "modes": [mode], "unit": "",

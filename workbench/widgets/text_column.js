@@ -41,6 +41,7 @@ export class TextColumn {
     this.difference = -1;
     this.prompt = element("span", { class: "wb-text-prompt" });
     this.stream = element("span");
+    this.hint = element("span", { class: "wb-text-hint" });
     this.caret = element("span", { class: "wb-text-caret", hidden: true });
     this.title = element("b", { text: title });
     this.about = element("span", { class: "wb-text-about" });
@@ -50,7 +51,7 @@ export class TextColumn {
       class: "wb-text", tabindex: "0", role: "textbox", "aria-readonly": "true", "aria-multiline": "true",
       "aria-label": `${title} text. Left and right arrow keys step through the tokens.`,
       "data-lm-suppress-shortcuts": "true",
-    }, this.prompt, this.stream, this.caret);
+    }, this.prompt, this.stream, this.caret, this.hint);
     this.node = element("div", { class: "wb-column" },
       element("div", { class: "wb-column-head" }, this.title, this.about, this.note), this.text, this.meter);
     const { scope } = this;
