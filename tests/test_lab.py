@@ -93,61 +93,6 @@ def test_recording_replays_the_heatmap_without_a_model(run: Run, tmp_path: Path)
         opened.evolution((3, 1))
 
 
-def test_steering_panel_writes_both_texts_and_a_receipt(lab: Lab) -> None:
-    feature = lab.feature("language:fr")
-    panel = lab.steering(
-        "Once upon a time", features=[feature], synchronous=True, max_new_tokens=15
-    )
-    panel.start()
-    widget = panel.widget
-    assert widget.status["state"] == "done"
-    assert [t["text"] for t in widget.steered] == [t["text"] for t in widget.plain]
-    assert all(t["shift"] < 1e-4 for t in widget.steered)
-    widget._receive(None, {"type": "set", "row": 0, "value": 1.5}, [])
-    assert widget.error == ""
-    assert [t["text"] for t in widget.steered] != [t["text"] for t in widget.plain]
-    assert max(t["shift"] for t in widget.steered) > 0.1
-    assert "acted at" in widget.receipt[0]
-    plain = lab.generate("Once upon a time", max_new_tokens=15, temperature=0.8, top_p=0.95).tokens
-    assert [t["text"] for t in widget.plain] == list(plain.strings)
-
-
-def test_copied_code_gives_the_text_of_the_panel(lab: Lab) -> None:
-    panel = lab.steering(
-        "Once upon a time",
-        features=[lab.feature("language:hu")],
-        strength=1.0,
-        synchronous=True,
-        max_new_tokens=12,
-    )
-    panel.start()
-    scope: dict = {"wb": wb}
-    opening, call = panel.widget.code.split("\n")
-    exec(opening, scope)
-    exec(f"text = {call}", scope)
-    assert "".join(scope["text"].tokens.strings) == panel.text
-
-
-def test_the_tested_range_is_drawn_for_features_that_were_tested(lab: Lab) -> None:
-    tested = lab.edit_for("topic:music")
-    panel = lab.steering("x", features=[tested.feature, (3, 0)], synchronous=True)
-    assert panel.widget.rows[0]["safe"] == [0.0, tested.strength]
-    assert panel.widget.rows[0]["label"] == lab.suite.label(tested.site, tested.index) != ""
-    assert "safe" not in panel.widget.rows[1]
-
-
-def test_an_error_in_a_job_is_shown(lab: Lab) -> None:
-    panel = lab.steering("x", features=[lab.feature("language:fr")], synchronous=True)
-    panel.widget.prompt = ""
-    panel.start()
-    assert "the prompt is empty" in panel.widget.error
-
-
-def test_no_feature_is_refused(lab: Lab) -> None:
-    with pytest.raises(ValueError, match="name at least one feature"):
-        lab.steering("x")
-
-
 def test_latest_job_wins() -> None:
     import threading
 

@@ -100,7 +100,9 @@ def live_source(suite: Suite, edits: Sequence[Edit], seed: int = 0) -> Exchanged
         live[edited[site]] = False
         choice = live.nonzero()[:, 0]
         if not len(choice):
-            raise ValueError(f"no other feature at {site} is live: there is nothing to compare with")
+            raise ValueError(
+                f"no other feature at {site} is live: there is nothing to compare with"
+            )
         return sae.W_dec[choice[torch.randint(len(choice), (1,), generator=random)[0]]]
 
     return _exchanged(suite, edits, other)

@@ -7,17 +7,16 @@ what does not fit there, before anything runs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from workbench.edits import Edit, freeze_rest
-from workbench.rows import Row, acting, check_finite, checked_fields
-from workbench.sae import SAE
-from workbench.sites import Kind, Site
+from workbench.fields import check_finite, checked_fields
+from workbench.recipe_saes import Used, missing, needed_features, unlike, used
+from workbench.rows import Row, acting
 from workbench.standalone import standalone_script
 from workbench.writing import check_sampling
 
@@ -29,8 +28,6 @@ FORMAT = "workbench-recipe"
 VERSION = 1
 ROLES = ("user", "assistant")
 FREEZES = ("", "att", "all")
-TOLERANCE = 0.01
-"""Share by which a typical maximum may differ before it is said: less is invisible in the text."""
 
 
 class RecipeError(ValueError):
@@ -58,35 +55,6 @@ class Settings:
         for name in ("temperature", "top_p"):
             check_finite(name, getattr(self, name))
         check_sampling(self.max_new_tokens, 0, self.temperature, self.top_p, self.seed)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Used:
-    """An SAE that a recipe needs."""
-
-    layer: int
-    kind: Kind
-    name: str
-    """The SAE's own name."""
-    width: int
-    """Number of its features."""
-    features: tuple[int, ...] | None
-    """Those that are used; None for all."""
-    hash: str
-    """SHA-256 of their weights."""
-    unit: tuple[float, ...] | None = None
-    """Typical maximum of each of `features`, where strengths are multiples of it."""
-
-    def __post_init__(self) -> None:
-        for name in ("features", "unit"):
-            if (values := getattr(self, name)) is not None:
-                object.__setattr__(self, name, tuple(values))
-        _ = self.site
-
-    @property
-    def site(self) -> Site:
-        """Where it reads."""
-        return Site(self.layer, self.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,8 +191,8 @@ class Recipe:
             found.append(f"it was made with {self.model!r} and this lab is {lab.engine.name!r}")
         found += self.obstacles(lab)
         for one in self.saes:
-            if not _missing(lab, one.site, one.features):
-                found += _unlike(lab, one)
+            if not missing(lab, one.site, one.features):
+                found += unlike(lab, one)
         return found
 
     def obstacles(self, lab: Lab) -> list[str]:
@@ -236,7 +204,7 @@ class Recipe:
             found.append(f"prompt: {error}")
         # From the rows: a recipe written by hand may leave its list of SAEs out.
         for site, features in sorted(needed_features(self.rows).items()):
-            found += _missing(lab, site, features)
+            found += missing(lab, site, features)
         return found
 
     def code(self, lab: Lab | None = None) -> str:
@@ -245,14 +213,21 @@ class Recipe:
         Args:
             lab: The lab it was made in, where that was not opened by its name alone.
         """
-        lines = ["import workbench as wb", "", opening(lab) if lab else f"lab = wb.open({self.model!r})"]
+        lines = [
+            "import workbench as wb",
+            "",
+            opening(lab) if lab else f"lab = wb.open({self.model!r})",
+        ]
         lines += ["edits = ["] if self.counting else ["edits = []"]
         lines += [f"    {row.code()}," for row in self.counting]
         lines += ["]"] if self.counting else []
         if self.freeze and self.counting:
             lines.append(f"edits += wb.freeze_rest(edits, lab.engine.config, what={self.freeze!r})")
         options = ", ".join(f"{name}={value!r}" for name, value in asdict(self.settings).items())
-        lines += [f"written = lab.generate({self.text!r}, edits=edits, {options})", "print(written)"]
+        lines += [
+            f"written = lab.generate({self.text!r}, edits=edits, {options})",
+            "print(written)",
+        ]
         return "\n".join(lines)
 
     def script(self, lab: Lab) -> str:
@@ -305,52 +280,6 @@ def check_turns(turns: object) -> Sequence[Mapping[str, str]]:
     return turns
 
 
-def needed_features(rows: Iterable[Row]) -> dict[Site, tuple[int, ...] | None]:
-    """The features that rows need at each site, in ascending order; None for all of an SAE."""
-    found: dict[Site, set[int] | None] = {}
-    for row in rows:
-        for site, features in row.features.items():
-            before = found.get(site, set())
-            found[site] = None if features is None or before is None else before | set(features)
-    return {site: None if f is None else tuple(sorted(f)) for site, f in found.items()}
-
-
-def used(lab: Lab, site: Site, features: tuple[int, ...] | None, *, maxima: bool = False) -> Used:
-    """An SAE as `lab` has it.
-
-    Raises:
-        ValueError: If there is none, or it lacks a feature.
-    """
-    sae = lab.suite.sae_at(site)
-    return Used(
-        layer=site.layer,
-        kind=site.kind,
-        name=sae.name,
-        width=sae.config.d_sae,
-        features=features,
-        hash=rows_hash(sae, features),
-        unit=tuple(lab.suite.typical_maximum(site, i) for i in features)
-        if maxima and features
-        else None,
-    )
-
-
-def rows_hash(sae: SAE, features: Sequence[int] | None) -> str:
-    """SHA-256 of the weights of some features, or of the whole SAE, whatever their dtype.
-
-    Raises:
-        ValueError: If the SAE lacks a feature.
-    """
-    digest = hashlib.sha256(f"{sae.activation} {sae.k} {sae.normalize}".encode())
-    rows = [sae.check_index(i) for i in features] if features is not None else slice(None)
-    parts = [sae.W_enc[:, rows], sae.b_enc[rows], sae.W_dec[rows]]
-    parts += [] if sae.threshold is None else [sae.threshold[rows]]
-    parts += [sae.b_dec] if features is None else []
-    for part in parts:
-        digest.update(part.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
 def frozen(edits: Sequence[Edit], lab: Lab, what: str) -> tuple[Edit, ...]:
     """What `wb.freeze_rest` adds to `edits`; nothing where there are none."""
     if not what or not edits:
@@ -369,49 +298,6 @@ def opening(lab: Lab) -> str:
     return line + (f"  # and lab.use(...) of {chosen}" if chosen else "")
 
 
-def _unlike(lab: Lab, one: Used) -> list[str]:
-    """In what an SAE of `lab` differs from the one that was used."""
-    found = []
-    sae = lab.suite.sae_at(one.site)
-    if one.features is None and sae.config.d_sae != one.width:
-        found.append(
-            f"the SAE at {one.site} has {sae.config.d_sae} features and the recipe's {one.width}"
-        )
-    elif rows_hash(sae, one.features) != one.hash:
-        found.append(
-            f"the SAE at {one.site} has other weights than the recipe's: it used {one.name}, and "
-            f"here is {sae.name}"
-        )
-    for index, wanted in zip(one.features or (), one.unit or (), strict=False):
-        try:
-            got = lab.suite.typical_maximum(one.site, index)
-        except ValueError as error:
-            found.append(f"strengths are multiples of a typical maximum: {error}")
-            continue
-        if abs(got - wanted) > TOLERANCE * abs(wanted):
-            found.append(
-                f"feature {index} of {one.site} has a typical maximum of {got:.4g} here and had "
-                f"{wanted:.4g}: the same strength is {got / wanted:.2f} times as much"
-            )
-    return found
-
-
-def _missing(lab: Lab, site: Site, features: Sequence[int] | None) -> list[str]:
-    """Which of a site, its SAE and its features `lab` lacks."""
-    try:
-        site.check(lab.engine.config)
-        sae = lab.suite.sae_at(site)
-    except ValueError as error:
-        return [str(error)]
-    found = []
-    for index in features or ():
-        try:
-            sae.check_index(index)
-        except ValueError as error:
-            found.append(str(error))
-    return found
-
-
 def _object(text: str) -> dict[str, Any]:
     """The JSON object of a recipe of this version, without its header."""
     what = "this recipe cannot be read"
@@ -427,7 +313,9 @@ def _object(text: str) -> dict[str, Any]:
     if data.get("version") != VERSION:
         raise RecipeError(
             what,
-            [f"it is of version {data.get('version')!r} and this workbench reads {VERSION}: "
-             "update sae-workbench, or save the recipe again with the version that made it"],
+            [
+                f"it is of version {data.get('version')!r} and this workbench reads {VERSION}: "
+                "update sae-workbench, or save the recipe again with the version that made it"
+            ],
         )
     return {key: value for key, value in data.items() if key not in ("format", "version")}

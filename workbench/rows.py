@@ -6,13 +6,13 @@ makes the edit that the engine takes, and `Row.code` the line of Python that mak
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Splice, Steer, Unit, When
+from workbench.fields import check_finite, checked_fields
 from workbench.sites import Kind, Site, check_kind
 
 if TYPE_CHECKING:
@@ -102,6 +102,11 @@ class Row:
             )
         if self.above is not None and self.mode in ("patch", "splice"):
             raise ValueError(f"a {self.mode} takes no condition: leave it out or choose a mode")
+        if self.above is not None and self.above.site > self.site:
+            raise ValueError(
+                f"the condition is read at {self.above.site}, after the edit acts at {self.site}; "
+                "choose a condition at the same site or before"
+            )
 
     # --------------------------------------------------------------------- what it means
 
@@ -266,44 +271,12 @@ def places(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def checked_fields(kind: type, data: object) -> dict[str, Any]:
-    """`data` as keyword arguments of the dataclass `kind`.
-
-    Raises:
-        TypeError: If something is unknown, missing or of the wrong type; names all of it.
-    """
-    name = kind.__name__.lower()
-    if not isinstance(data, Mapping):
-        raise TypeError(f"a {name} is a JSON object, got {data!r}")
-    known = {one.name: one for one in fields(kind)}
-    wrong = [f"{key!r} is unknown" for key in sorted(data.keys() - known.keys())]
-    wrong += [
-        f"{key!r} is missing"
-        for key, one in known.items()
-        if key not in data and one.default is MISSING
-    ]
-    for key in known.keys() & data.keys():
-        wanted = _PLAIN.get(str(known[key].type))
-        got = data[key]
-        # A bool is an int to Python and not to a reader.
-        if wanted and (not isinstance(got, wanted) or isinstance(got, bool) and bool not in wanted):
-            wrong.append(f"{key!r} is {got!r} and must be {known[key].type}")
-    if wrong:
-        raise TypeError("; ".join(sorted(wrong)))
-    return dict(data)
-
-
-_PLAIN: dict[str, tuple[type, ...]] = {
-    "int": (int,),
-    "float": (int, float),
-    "str": (str,),
-    "bool": (bool,),
-}
-
-
 def _call(name: str, arguments: Sequence[str], options: Mapping[str, Any]) -> str:
     """``wb.name(arguments, option=value, ...)``, options of None left out."""
-    parts = [*arguments, *(f"{key}={value!r}" for key, value in options.items() if value is not None)]
+    parts = [
+        *arguments,
+        *(f"{key}={value!r}" for key, value in options.items() if value is not None),
+    ]
     return f"wb.{name}({', '.join(parts)})"
 
 
@@ -315,14 +288,3 @@ def _check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
 def _check_index(name: str, index: int) -> None:
     if index < 0:
         raise ValueError(f"{name} must be 0 or more, got {index}")
-
-
-def check_finite(name: str, value: float) -> float:
-    """`value` itself if it is a finite number.
-
-    Raises:
-        ValueError: For NaN and infinity.
-    """
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}")
-    return value

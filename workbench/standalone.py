@@ -8,29 +8,22 @@ only the parts that its edits need go in.
 
 from __future__ import annotations
 
-import base64
-import inspect
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from workbench import standalone_template
 from workbench.architectures import architecture_of
 from workbench.binding import FeatureSource, bind, check_program
 from workbench.edits import Edit, Freeze, Patch, Scope, Splice, When
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sites import Site
-from workbench.sources import find_source
+from workbench.standalone_text import filled, numbers, place_of, short, template
 from workbench.tokens import Prompt, tokenize
 
 LARGEST = 64 * 2**20
 """Bytes of weights above which a script is refused: no editor opens so large a text with ease."""
-LINE = 96
 
 
 def standalone_script(
@@ -97,7 +90,7 @@ class _Book:
         self.words.add(next(iter(text)).lower())
         self.words |= {"bos"} if model.tokenizer.bos_token_id is not None else set()
         self.constants = {
-            "MODEL": _place_of(model),
+            "MODEL": place_of(model),
             "DEVICE": model.device.type,
             "DTYPE": next(model.module.parameters()).dtype,
             "ATTENTION": model.config._attn_implementation,
@@ -157,7 +150,7 @@ class _Book:
         shares = (found if scale is None else found * scale).float().cpu()
         return [
             self._feature(edit.site, index, edit.scope)
-            | {"constant": [_short(v) for v in values.tolist()], "slope": -1.0}
+            | {"constant": [short(v) for v in values.tolist()], "slope": -1.0}
             | ({} if scale is None else {"scaled": False})
             for index, values in zip(edit.features, shares.T, strict=True)
         ]
@@ -198,21 +191,26 @@ class _Book:
     def script(self) -> str:
         """The finished program."""
         weights = self._weights()  # first: it notes what the SAEs need of the template
-        text = _template(self.words | self._site_words())
+        text = template(self.words | self._site_words())
         title = f"Steered text of {self.model.name}, {len(self.edits)} edits, in plain PyTorch."
         text = _ABOUT.format(title=title) + text
-        text = _filled(text, "constants", self._constants())
-        return _filled(text, "weights", weights)
+        text = filled(text, "constants", self._constants())
+        return filled(text, "weights", weights)
 
     def _site_words(self) -> set[str]:
-        return {site.kind for site in self.sites}
+        reads = architecture_of(self.model.module).transcoder_reads
+        return {site.kind for site in self.sites} | {f"at-{reads.split()[-1]}"}
 
     def _constants(self) -> str:
         row = architecture_of(self.model.module)
         lines = [f"{name} = {value!r}" for name, value in self.constants.items()]
         lines += ["", "# Where each activation is: a module, and which side of it.", "SITES = {"]
         for site in sorted(self.sites):
-            side = {"att": "input", "transcoder": row.transcoder_reads, "embed": "output over scale"}
+            side = {
+                "att": "input",
+                "transcoder": row.transcoder_reads,
+                "embed": "output over scale",
+            }
             path = row.module_path(site.kind, site.layer)
             lines.append(f"    {str(site)!r}: ({path!r}, {side.get(site.kind, 'output')!r}),")
         lines += ["}", "", *_FORMULA, "EDITS = ["]
@@ -231,12 +229,12 @@ class _Book:
         parts = [f"    {str(site)!r}: {self._sae(site)},\n" for site in sorted(self.saes)]
         text = "SAES = {\n" + "".join(parts) + "}"
         if self.activations:
-            rows = [f"    {k!r}: {_numbers(v, 4)},\n" for k, v in self.activations.items()]
+            rows = [f"    {k!r}: {numbers(v, 4)},\n" for k, v in self.activations.items()]
             text += "\nACTIVATIONS = {\n" + "".join(rows) + "}"
         if len(text) > LARGEST:
             raise ValueError(
                 f"the script would hold {len(text) / 2**20:.0f} MB of weights (at most "
-                f"{LARGEST >> 20}): a splice without its error term, or a TopK, needs the whole SAE; "
+                f"{LARGEST >> 20}): a splice without its error, or a TopK, needs the whole SAE; "
                 "splice with error=True and drop=[...], or share the recipe instead"
             )
         return text
@@ -251,22 +249,22 @@ class _Book:
         if sae.apply_b_dec_to_input:
             b_enc = b_enc - sae.b_dec @ W_enc
         shown = f"list(range({len(features)}))" if wanted is None else repr(features)
-        parts = {"features": shown, "W_enc": _numbers(W_enc), "b_enc": _numbers(b_enc)}
+        parts = {"features": shown, "W_enc": numbers(W_enc), "b_enc": numbers(b_enc)}
         if sae.threshold is not None:
             self.words.add("jumprelu")
-            parts["threshold"] = _numbers(sae.threshold[features])
+            parts["threshold"] = numbers(sae.threshold[features])
         if sae.k is not None:
             self.words.add("topk")
             parts["k"] = repr(sae.k)
         if sae.normalize != "none":
             self.words.add("normalised")
             parts["normalize"] = repr(sae.normalize)
-        parts["W_dec"] = _numbers(sae.W_dec[features].float())
+        parts["W_dec"] = numbers(sae.W_dec[features].float())
         if site in self.spliced:
-            parts["b_dec"] = _numbers(sae.b_dec.float())
+            parts["b_dec"] = numbers(sae.b_dec.float())
         if site in self.spliced and sae.W_skip is not None:
             self.words.add("skip")
-            parts["W_skip"] = _numbers(sae.W_skip.float())
+            parts["W_skip"] = numbers(sae.W_skip.float())
         body = "".join(f"        {name!r}: {value},\n" for name, value in parts.items())
         return f"{{  # {sae.name}\n{body}    }}"
 
@@ -285,28 +283,6 @@ _FORMULA = (
 )
 
 
-def _template(words: set[str]) -> str:
-    """The code of the template below its docstring, with the optional parts of `words`."""
-    source = inspect.getsource(standalone_template)
-    source = source[source.index("from __future__") :]
-    lines, open_parts = [], []
-    for line in source.splitlines():
-        mark = line.strip()
-        if mark.startswith("# if "):
-            open_parts.append(set(mark.removeprefix("# if ").split()) <= words)
-        elif mark == "# fi":
-            open_parts.pop()
-        elif all(open_parts):
-            lines.append(re.sub(r"  # (noqa|pyright).*", "", line))
-    return re.sub(r"\n{4,}", "\n\n\n", "\n".join(lines)) + "\n"
-
-
-def _filled(text: str, name: str, content: str) -> str:
-    """`text` with `content` between the marks of `name`."""
-    before, rest = text.split(f"# >> {name}\n")
-    return before + content + rest.split(f"# << {name}")[1]
-
-
 def _scope(scope: Scope) -> dict[str, Any]:
     """What of a scope is not as usual."""
     found: dict[str, Any] = {} if scope.when == "both" else {"when": scope.when}
@@ -315,35 +291,3 @@ def _scope(scope: Scope) -> dict[str, Any]:
     if scope.steps is not None:
         found["steps"] = list(scope.steps)
     return found
-
-
-def _numbers(tensor: Tensor, indent: int = 8) -> str:
-    """A tensor as the call that makes it again, in lines of base64."""
-    data = tensor.detach().float().cpu().contiguous().numpy().astype("<f4")
-    text = base64.b64encode(data.tobytes()).decode("ascii")
-    pad = " " * (indent + 4)
-    lines = [f'{pad}"{text[i : i + LINE]}"' for i in range(0, len(text), LINE)] or [f'{pad}""']
-    shape = ", ".join(map(str, data.shape))
-    cast = ".bfloat16()" if tensor.dtype == torch.bfloat16 else ""
-    return "numbers(\n" + "\n".join(lines) + f",\n{pad}{shape},\n{' ' * indent}){cast}"
-
-
-def _short(value: float) -> float:
-    """The shortest number that is the same in float32."""
-    return float(str(np.float32(value)))
-
-
-def _place_of(model: Model) -> str:
-    """Folder or hub id of a model; empty where only its owner knows."""
-    from workbench.pocket.manifest import weights
-
-    shipped = {"pocket": "base", "pocket-it": "it"}
-    if model.name in shipped:
-        return str(weights() / shipped[model.name])
-    try:
-        source = find_source(model.name)
-    except ValueError:
-        return ""
-    if source.adapter is not None:
-        return ""
-    return source.repo or str(source.folder)

@@ -51,8 +51,9 @@ class Steering:
                 module.register_forward_hook(partial(self.on_output, site, side))
 
     def on_input(self, site: str, side: str, module: Any, args: tuple) -> tuple | None:
+        """A hook before a module; gives what its inputs become."""
         x = args[0]
-        # if transcoder
+        # if transcoder at-input
         if site.endswith("transcoder"):  # only read
             if side == "normalised input":  # without the norm's gain, as Gemma Scope's read it
                 x = x.float()
@@ -63,7 +64,8 @@ class Steering:
         return (self.changed(site, x), *args[1:])
 
     def on_output(self, site: str, side: str, module: Any, args: tuple, output: Any) -> Any:
-        # if transcoder output
+        """A hook after a module; gives what its output becomes."""
+        # if transcoder at-output
         if site.endswith("transcoder"):  # only read
             self.read(site, output)
             return None
@@ -235,7 +237,7 @@ def prompt_ids(tokenizer: Any) -> list[int]:
     # if bos
     while ids and ids[0] == tokenizer.bos_token_id:
         del ids[0]
-    ids = [tokenizer.bos_token_id, *ids]
+    ids.insert(0, tokenizer.bos_token_id)
     # fi
     return ids
 
@@ -275,8 +277,8 @@ def main() -> None:
         if new[-1] in END:
             break
         ids = new[-1:]
-    print(tokenizer.decode(new, skip_special_tokens=True))
-    print(json.dumps([*prompt, *new]))
+    print(tokenizer.decode(new, skip_special_tokens=True))  # noqa: T201 (a script of its own)
+    print(json.dumps([*prompt, *new]))  # noqa: T201
 
 
 def numbers(text: str, *shape: int) -> Tensor:

@@ -53,9 +53,7 @@ MODES: dict[str, tuple[dict[str, Any], Callable[[Lab, int, Kind], list[Edit]]]] 
     ),
     "patch": (
         {"mode": "patch", "other": OTHER},
-        lambda lab, i, k: [
-            wb.Patch(Site(4, k), lab.run(OTHER).activation(4, k), features=[i])
-        ],
+        lambda lab, i, k: [wb.Patch(Site(4, k), lab.run(OTHER).activation(4, k), features=[i])],
     ),
     "prompt only": (
         {"value": 1.5, "when": "prompt"},
@@ -157,7 +155,9 @@ def test_shifts_are_divergences_after_the_same_text(lab: Lab) -> None:
     moved = lab.run(whole, edits=[edit]).logits[first:last].log_softmax(-1)
     before = lab.run(whole).logits[first:last].log_softmax(-1)
     tokens = panel.widget.texts["steered"]
-    divergence = torch.nn.functional.kl_div(before, moved, log_target=True, reduction="none").sum(-1)
+    divergence = torch.nn.functional.kl_div(before, moved, log_target=True, reduction="none").sum(
+        -1
+    )
     entropy = torch.distributions.Categorical(logits=moved).entropy()
     assert [t["shift"] for t in tokens] == pytest.approx(divergence.tolist(), rel=1e-3, abs=1e-4)
     assert [t["entropy"] for t in tokens] == pytest.approx(entropy.tolist(), rel=1e-3, abs=1e-4)
@@ -176,7 +176,8 @@ def test_meters_are_those_of_fluency(lab: Lab) -> None:
     panel = panel_of(lab, edit.feature, strength=3.0)
     send(panel, "run")
     texts = [written(lab, PROMPT, [edit]), written(lab, PROMPT, [])]
-    for name, found in zip(("steered", "plain"), fluency(lab.engine, texts, twins=[texts[1]] * 2)):
+    wanted = fluency(lab.engine, texts, twins=[texts[1]] * 2)
+    for name, found in zip(("steered", "plain"), wanted, strict=True):
         meter = panel.widget.meters[name]
         assert meter["verdict"] == found.verdict
         assert meter["loss"] == pytest.approx(found.loss, rel=1e-3)
@@ -217,7 +218,9 @@ def test_an_instruction_goes_into_the_first_turn_of_a_chat(chat: Lab) -> None:
     )
     send(panel, "run")
     turn = {"role": "user", "content": "In French:\n" + TURNS[0]["content"]}
-    assert words(panel, "prompt") == list(written(chat, [turn], [], max_new_tokens=6).tokens.strings)
+    assert words(panel, "prompt") == list(
+        written(chat, [turn], [], max_new_tokens=6).tokens.strings
+    )
 
 
 def test_a_recipe_is_saved_and_opened_with_the_same_text(lab: Lab) -> None:

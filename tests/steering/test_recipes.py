@@ -17,16 +17,29 @@ from steering.small_lab import PROMPT, TURNS, write_small_lab
 
 import workbench as wb
 from workbench.lab import Lab
-from workbench.recipes import Recipe, RecipeError, Settings, rows_hash
+from workbench.recipe_saes import rows_hash
+from workbench.recipes import Recipe, RecipeError, Settings
 from workbench.rows import Above, Row, acting, places
 from workbench.sites import Site
 
 ROWS = (
     Row(id="a", layer=1, index=3, value=2.0),
-    Row(id="b", layer=0, kind="att", index=4, mode="clamp", value=1.0, when="steps", where="0, 2-3"),
-    Row(id="c", layer=2, kind="mlp", index=5, mode="scale", value=0.5, above=Above(0, "res", 6, 0.2)),
+    Row(
+        id="b", layer=0, kind="att", index=4, mode="clamp", value=1.0, when="steps", where="0, 2-3"
+    ),
+    Row(
+        id="c", layer=2, kind="mlp", index=5, mode="scale", value=0.5, above=Above(0, "res", 6, 0.2)
+    ),
     Row(id="d", layer=1, kind="transcoder", index=7, mode="ablate", to="mean", muted=True),
-    Row(id="e", layer=1, index=8, mode="patch", other="It was night", when="positions", where="1, -1"),
+    Row(
+        id="e",
+        layer=1,
+        index=8,
+        mode="patch",
+        other="It was night",
+        when="positions",
+        where="1, -1",
+    ),
     Row(id="f", layer=2, mode="splice", drop=(1, 2), error=True, when="generated"),
 )
 SETTINGS = Settings(max_new_tokens=6, temperature=0.7, top_p=0.9, seed=3)
@@ -201,7 +214,7 @@ def test_the_hash_is_of_every_weight_that_is_used(lab: Lab) -> None:
     assert before[0] != rows_hash(sae, [4])
     for name in ("W_enc", "b_enc", "W_dec", "threshold"):
         tensor = getattr(sae, name).clone()
-        (tensor[:, 3] if name == "W_enc" else tensor[3 : 4]).add_(1e-4)
+        (tensor[:, 3] if name == "W_enc" else tensor[3:4]).add_(1e-4)
         other = replace(sae, **{name: tensor})
         assert rows_hash(other, [3]) != before[0], name
         assert rows_hash(other, None) != before[1], name

@@ -10,7 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+import torch
+from conftest import byte_tokenizer, random_sae
 from steering.small_lab import KINDS, PROMPT, TURNS, write_small_lab
+from transformers import LlamaConfig, LlamaForCausalLM
 
 import workbench as wb
 from workbench.edits import Edit
@@ -34,7 +37,9 @@ class Refuses:
             raise ImportError(f"{name} must not be imported here")
 sys.meta_path.insert(0, Refuses())
 """
-RUNNER = BLOCK + """
+RUNNER = (
+    BLOCK
+    + """
 import contextlib, io, json, runpy
 names = sys.argv[1:]
 for name in names:
@@ -48,6 +53,7 @@ for name in names:
         found = json.dumps(f"{type(error).__name__}: {error}")
     print(json.dumps([name, json.loads(found)]), flush=True)
 """
+)
 
 
 def run_scripts(folder: Path, scripts: dict[str, str]) -> dict[str, list[int] | str]:
@@ -87,7 +93,10 @@ def rows_of(lab: Lab, mode: str, kind: Kind) -> list[Row]:
     if mode == "scale":
         return [replace(row, mode="scale", value=-1.0)]
     if mode == "ablate":
-        return [replace(row, mode="ablate"), replace(row, id="b", index=active(lab, 1, kind, 1), mode="ablate")]
+        return [
+            replace(row, mode="ablate"),
+            replace(row, id="b", index=active(lab, 1, kind, 1), mode="ablate"),
+        ]
     if mode == "patch":
         return [replace(row, mode="patch", other=OTHER)]
     if mode == "splice":
@@ -139,12 +148,30 @@ def odd_saes(lab: Lab) -> dict[str, SAE]:
     }
 
 
+def llama_lab(folder: Path) -> Lab:
+    """Another architecture, whose transcoders read after the norm's gain."""
+    tokenizer = byte_tokenizer()
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    module = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(tokenizer), initializer_range=1.0, **sizes, **heads)
+    )
+    module.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    suite = Suite(None, model="llama")
+    for number, kind in enumerate(KINDS):
+        site = Site(1, kind)
+        suite.use(random_sae(site, site.width(module.config), 50 + number, d_out=24), site)
+    return wb.open(str(folder), suite=suite)
+
+
 ODD = ("relu", "topk", "centred", "layer-norm", "constant-norm")
 
 
 @pytest.fixture(scope="module")
 def written(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Case, object]]:
-    """Every case and what its script printed; one interpreter for all, since torch is slow to load."""
+    """Every case and what its script printed, in one interpreter: torch is slow to load."""
     cases: dict[str, Case] = {}
     for mode, kind in CASES:
         for name, settings in (("greedy", GREEDY), ("sampled", SAMPLED)):
@@ -165,14 +192,29 @@ def written(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
         "norm": (PROMPT, [replace(steer, unit="norm", value=1.0)], ""),
         "raw-clamp": (PROMPT, [replace(steer, unit="raw", mode="clamp", value=9.0)], ""),
         "mean": (PROMPT, [replace(steer, mode="ablate", to="mean")], ""),
-        "patch-positions": (PROMPT, [replace(steer, mode="patch", other="Tom", when="positions", where="1,2,9")], ""),
+        "patch-positions": (
+            PROMPT,
+            [replace(steer, mode="patch", other="Tom", when="positions", where="1,2,9")],
+            "",
+        ),
         "keep": (PROMPT, [replace(splice, keep=(1, f, 7))], ""),
         "drop": (PROMPT, [replace(splice, drop=(1, f, 7))], ""),
         "keep-error": (PROMPT, [replace(splice, keep=(1, f, 7), error=True)], ""),
         "drop-error": (PROMPT, [replace(splice, drop=(1, f, 7), error=True)], ""),
-        "transcoder-drop": (PROMPT, [replace(splice, kind="transcoder", drop=(transcoder.index,))], ""),
+        "transcoder-drop": (
+            PROMPT,
+            [replace(splice, kind="transcoder", drop=(transcoder.index,))],
+            "",
+        ),
         "one-site": (PROMPT, [mlp, transcoder, replace(splice, kind="mlp", keep=(1, 2, 3))], ""),
-        "many": (PROMPT, [replace(steer, id=str(i), layer=i % 3, index=active(lab, i % 3, "res", i // 3)) for i in range(9)], ""),
+        "many": (
+            PROMPT,
+            [
+                replace(steer, id=str(i), layer=i % 3, index=active(lab, i % 3, "res", i // 3))
+                for i in range(9)
+            ],
+            "",
+        ),
         "freeze-att": (PROMPT, [replace(steer, layer=0, index=active(lab, 0, "res"))], "att"),
         "freeze-all": (PROMPT, [mlp, transcoder], "all"),
         "to-the-end": ("x" * 58, [steer], ""),
@@ -193,7 +235,15 @@ def written(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tup
         cases[name] = case(other, PROMPT, edits, SAMPLED)
         cases[f"{name}-splice"] = case(other, PROMPT, [wb.Splice(Site(1), drop=[3])], SAMPLED)
         patch = wb.Patch(Site(1), lab.run(OTHER).activation(1), features=[3, 5])
-        cases[f"{name}-patch"] = case(other, PROMPT, [patch, wb.Splice(Site(1), drop=[1], error=True)], SAMPLED)
+        cases[f"{name}-patch"] = case(
+            other, PROMPT, [patch, wb.Splice(Site(1), drop=[1], error=True)], SAMPLED
+        )
+    llama = llama_lab(tmp_path_factory.mktemp("llama"))
+    for kind in KINDS:
+        steer, index = wb.Steer((1, 3), 9.0, kind=kind, unit="raw"), 5
+        cases[f"llama-{kind}"] = case(
+            llama, PROMPT, [steer, wb.Scale((1, index), -3.0, kind=kind)], SAMPLED
+        )
     scripts = {name: one.script for name, one in cases.items()}
     printed = run_scripts(tmp_path_factory.mktemp("scripts"), scripts)
     return {name: (one, printed[name]) for name, one in cases.items()}
@@ -204,6 +254,7 @@ NAMES = [f"{mode}-{kind}-{how}" for mode, kind in CASES for how in ("greedy", "s
     *("raw-clamp", "mean", "patch-positions", "keep", "drop", "keep-error", "drop-error"),
     *("transcoder-drop", "one-site", "many", "freeze-att", "freeze-all", "to-the-end"),
     *("activation", "no-edit"),
+    *(f"llama-{kind}" for kind in KINDS),
     *(f"{name}{more}" for name in ODD for more in ("", "-splice", "-patch")),
 ]
 
@@ -218,3 +269,27 @@ def test_every_case_is_asked_for_and_most_change_the_text(written: dict) -> None
     assert set(NAMES) == set(written)
     same = [name for name, (one, _) in written.items() if one.ids == one.plain]
     assert len(same) <= 0.1 * len(written), same
+
+
+def test_a_script_that_no_editor_would_open_is_refused(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workbench.standalone.LARGEST", 10_000)
+    whole, few = wb.Splice(Site(1)), wb.Splice(Site(1), drop=[3], error=True)
+    with pytest.raises(ValueError, match=r"MB of weights .* needs the whole SAE"):
+        standalone_script(lab.engine, lab.suite, PROMPT, [whole])
+    assert len(standalone_script(lab.engine, lab.suite, PROMPT, [few])) < 16_000
+
+
+def test_a_script_holds_the_needed_rows_and_only_the_code_that_it_needs(lab: Lab) -> None:
+    plain = standalone_script(lab.engine, lab.suite, PROMPT, [wb.Steer((1, 3), 1.0)])
+    rich = standalone_script(
+        lab.engine, lab.suite, PROMPT, [wb.When((0, 2), wb.Steer((1, 3), 1.0)), wb.Splice(Site(2))]
+    )
+    for word in ("above", "splice", "FROZEN", "ACTIVATIONS", "TURNS", "normalize", "topk", "# if"):
+        assert word not in plain, word
+    assert "above" in rich
+    assert "splice" in rich
+    assert "'features': [3]" in plain
+    assert len(plain) < 14_000
+    assert "workbench" not in plain.split('"""')[2]

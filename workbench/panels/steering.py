@@ -16,29 +16,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.fluency import fluency
+from workbench.fields import check_finite
 from workbench.panels.base import Panel
 from workbench.panels.jobs import Errands, LatestJob
 from workbench.panels.steering_draft import Draft, LiveRows
 from workbench.panels.steering_rows import Reading, new_row, read_rows, shown_row, with_mode
 from workbench.panels.steering_search import search
-from workbench.panels.steering_texts import (
-    BASELINES,
-    TITLES,
-    Column,
-    Plan,
-    ending,
-    meter,
-    prompt_tokens,
-    receipt_lines,
-    silent,
-)
+from workbench.panels.steering_texts import BASELINES
+from workbench.panels.steering_writer import TextWriter
 from workbench.recipes import Recipe, Settings, check_turns, open_recipe
 from workbench.rows import Mode, Row
-from workbench.shifts import shifts
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt
-from workbench.tracing import Generation, generate
 from workbench.widgets import SteeringPanel
 
 if TYPE_CHECKING:
@@ -98,7 +87,6 @@ class Steering(Panel[SteeringPanel]):
         self.lab = lab
         self._sets: dict[str, Row] = {}
         self._live: LiveRows | None = None
-        self._plain: tuple[object, Generation, list[dict[str, Any]]] | None = None
         self._searches = 0
         settings = Settings(
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
@@ -106,6 +94,7 @@ class Steering(Panel[SteeringPanel]):
         chat = not isinstance(prompt, str)
         rows: list[Row] = []
         check_kind(kind)
+        check_finite("strength", strength)
         for layer, index in features:
             more = {"value": float(strength)} if strength or mode == "steer" else {}
             taken = [row.id for row in rows]
@@ -126,6 +115,7 @@ class Steering(Panel[SteeringPanel]):
             baselines=[{**one, "on": one["id"] in baselines} for one in BASELINES],
             baseline_prompt=baseline_prompt,
         )
+        self._writer = TextWriter(lab, self.widget)
         self.job = LatestJob(self._failed, synchronous=synchronous)
         self.errands = Errands(self._errand_failed, synchronous=synchronous)
         for name in ("run", "stop", "set", "add", "add_splice", "remove", "move", "settings"):
@@ -214,6 +204,7 @@ class Steering(Panel[SteeringPanel]):
         self.errands.submit(errand)
 
     def _on_remove(self, id: str) -> None:
+        self._check_row(id)
         gone = [row for row in self._reading.rows if row.id == id]
         self.widget.rows = [row for row in self.widget.rows if row["id"] != id]
         self._sets.pop(id, None)
@@ -221,6 +212,7 @@ class Steering(Panel[SteeringPanel]):
         self._changed(starts=self._has_text and acted)
 
     def _on_move(self, id: str, to: int) -> None:
+        self._check_row(id)
         rows = list(self.widget.rows)
         row = next(row for row in rows if row["id"] == id)
         rows.remove(row)
@@ -276,6 +268,11 @@ class Steering(Panel[SteeringPanel]):
 
     # ------------------------------------------------------------------------- what is set
 
+    def _check_row(self, id: str) -> None:
+        ids = [row["id"] for row in self.widget.rows]
+        if id not in ids:
+            raise ValueError(f"there is no row {id!r}; there are {', '.join(ids) or 'none'}")
+
     @property
     def _reading(self) -> Reading:
         return read_rows(self.widget.rows, self._sets)
@@ -326,7 +323,7 @@ class Steering(Panel[SteeringPanel]):
 
     def _write(self, stop: threading.Event) -> None:
         widget = self.widget
-        # What is wrong is said before the old texts are gone.
+        # What is wrong is said here, before the old texts are gone.
         draft = Draft.of(
             self.lab,
             self._text,
@@ -337,87 +334,8 @@ class Steering(Panel[SteeringPanel]):
             baselines=[each["id"] for each in widget.baselines if each["on"]],
             instruction=widget.baseline_prompt,
         )
-        columns = [{"id": p.column, "title": TITLES[p.column], "note": p.note} for p in draft.plans]
-        run = widget.start(
-            total=draft.settings.max_new_tokens,
-            columns=columns,
-            prompt_tokens=prompt_tokens(draft.plans[0].prompt),
-        )
         self._live = draft.live
-        written: dict[str, tuple[Generation, Column]] = {}
-        # The unsteered text is there first: the steered one is read against it.
-        for plan in sorted(draft.plans, key=lambda plan: plan.column != "plain"):
-            if stop.is_set():
-                break
-            column = Column(widget, run, plan.column, self.lab.tokenizer)
-            written[plan.column] = self._column(plan, draft.settings, column, stop), column
-        if stop.is_set() and self.job.waiting:
-            widget.finish(run, state="stopped")
-            return
-        self._conclude(run, draft, written, stopped=stop.is_set())
-
-    def _column(
-        self, plan: Plan, settings: Settings, column: Column, stop: threading.Event
-    ) -> Generation:
-        """Write one text; the unsteered one only if it is not known."""
-        key = (plan.prompt.ids, settings)
-        if plan.column == "plain" and self._plain is not None and self._plain[0] == key:
-            column.tokens = self._plain[2]
-            self.widget.stream(column.run, "plain", column.tokens)
-            return self._plain[1]
-        text = generate(
-            self.lab.engine,
-            [plan.prompt],
-            edits=plan.edits,
-            source=plan.source,
-            stream=column,
-            stop=stop,
-            **asdict(settings),
-        )[0]
-        if plan.column == "plain" and text.finish != "stopped":
-            self._plain = (key, text, column.tokens)
-        return text
-
-    def _conclude(
-        self,
-        run: int,
-        draft: Draft,
-        written: Mapping[str, tuple[Generation, Column]],
-        *,
-        stopped: bool,
-    ) -> None:
-        """Measure what was written, and show all of it."""
-        model = self.lab.engine
-        for plan in draft.plans:
-            if plan.column in written and plan.source is not None:
-                text, column = written[plan.column]
-                for token, found in zip(
-                    column.tokens, shifts(model, text, column.logits), strict=False
-                ):
-                    token |= {"shift": found.nats, "p_before": found.p_before}
-        texts = {name: text for name, (text, _) in written.items() if len(text.tokens)}
-        twins = [texts["plain"]] * len(texts) if "plain" in texts else None
-        judged = fluency(model, list(texts.values()), twins=twins)
-        acts = written["steered"][0].receipt.acts if "steered" in written else ()
-        rows = draft.live.rows
-        quiet = silent(rows, acts) if "steered" in texts else {}
-        self._mark(quiet | draft.unfinished)
-        endings = [ending(name, text, model.context) for name, text in texts.items()]
-        named = {row.id: str(row) for row in rows}
-        self.widget.finish(
-            run,
-            state="stopped" if stopped else "done",
-            receipt=receipt_lines(rows, acts, draft.idle) if "steered" in written else [],
-            warnings=[
-                *(f"{named[id]} {text}" for id, text in quiet.items()),
-                *draft.warnings,
-                *draft.live.warnings,
-                *filter(None, endings),
-            ],
-            rate=written["steered"][1].rate() if "steered" in written else None,
-            texts={name: column.tokens for name, (_, column) in written.items()},
-            meters={n: meter(one) for n, one in zip(texts, judged, strict=True)},
-        )
+        self._mark(self._writer.write(draft, stop, lambda: self.job.waiting))
 
     def _failed(self, error: BaseException) -> None:
         """Show what a text's job raised; an interrupt of the kernel is a Stop."""

@@ -1,4 +1,4 @@
-"""What a run of the steering panel is going to write: all of it checked before anything is shown."""
+"""What a run of the steering panel will write: all of it checked before anything is shown."""
 
 from __future__ import annotations
 
@@ -110,9 +110,7 @@ class Draft:
         for name in baselines:
             try:
                 all_edits = (*edits, *held)
-                plans.append(
-                    baseline_plan(lab, name, text, all_edits, instruction, settings.seed)
-                )
+                plans.append(baseline_plan(lab, name, text, all_edits, instruction, settings.seed))
             except ValueError as error:
                 warnings.append(str(error))
         idle = tuple(
@@ -120,6 +118,4 @@ class Draft:
             for row in reading.rows
             if row not in rows
         )
-        return cls(
-            tuple(plans), live, settings, reading.unfinished, idle, tuple(warnings)
-        )
+        return cls(tuple(plans), live, settings, reading.unfinished, idle, tuple(warnings))

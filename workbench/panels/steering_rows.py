@@ -189,7 +189,11 @@ def new_row(
         mode=mode,
         unit=unit_of(lab, site, index) if mode in ("steer", "clamp") else "max",
     )
-    if mode in ("steer", "clamp") and row.unit == "norm" and not lab.suite.knows_norm(site.writes_at):
+    if (
+        mode in ("steer", "clamp")
+        and row.unit == "norm"
+        and not lab.suite.knows_norm(site.writes_at)
+    ):
         lab.prepare((replace(row, value=1.0).edit(lab),))
     return replace(row, **{"value": START.get(mode, 0.0)} | more)
 

@@ -48,7 +48,9 @@ def by_index(lab: Lab, query: str) -> Found:
         ValueError: If it is written otherwise, or there is no such feature.
     """
     numbers = [int(n) for n in re.findall(r"\d+", query)]
-    words = [word for word in re.findall(r"[a-z]+", query.lower()) if word not in ("layer", "feature")]
+    words = [
+        word for word in re.findall(r"[a-z]+", query.lower()) if word not in ("layer", "feature")
+    ]
     if len(numbers) not in (1, 2) or len(words) > 1 or not {*words} <= {*KINDS}:
         raise ValueError(
             f"{query!r}: write a layer and an index, such as '5 231' or '5 att 231', or one index"
@@ -88,9 +90,7 @@ def by_text(lab: Lab, query: str) -> Found:
     """
     sites = [s for s in lab.suite.sites if s.kind == "res" and lab.suite.at_hand(s)]
     if not sites:
-        raise ValueError(
-            "no SAE of the residual stream is on disk: lab.sae(layer=...) fetches one"
-        )
+        raise ValueError("no SAE of the residual stream is on disk: lab.sae(layer=...) fetches one")
     run = lab.run(query, sites=sites)
     found: Found = []
     for site in sites:
@@ -117,9 +117,13 @@ def by_contrast(lab: Lab, query: str, other: str) -> Found:
     Raises:
         ValueError: If a side is empty.
     """
-    sides = [[line.strip() for line in text.splitlines() if line.strip()] for text in (query, other)]
+    sides = [
+        [line.strip() for line in text.splitlines() if line.strip()] for text in (query, other)
+    ]
     if not all(sides):
-        raise ValueError("give texts of both sides, one a line: with what you look for, and without")
+        raise ValueError(
+            "give texts of both sides, one a line: with what you look for, and without"
+        )
     # Few texts have no held-out half; what is found says so in its notes.
     frame = lab.contrast(*sides, k=MOST, progress=False).frame
     return [

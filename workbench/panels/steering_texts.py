@@ -1,4 +1,4 @@
-"""The texts of the steering panel: what to write, streaming it, and what is said of it afterwards."""
+"""The texts of the steering panel: what to write, streaming it, and what to say of it."""
 
 from __future__ import annotations
 
