@@ -12,7 +12,7 @@ import torch
 from conftest import D_MODEL, RandomSuite, byte_tokenizer, loud_module
 from engine.engine_oracle import saes
 
-from workbench.edits import Ablate, Clamp, Patch, Scale, Steer, When
+from workbench.edits import Ablate, Clamp, Freeze, Patch, Scale, Splice, Steer, When
 from workbench.models import Model, wrap
 from workbench.sites import Site
 from workbench.tokens import tokenize
@@ -71,6 +71,29 @@ X = torch.zeros(3, D_MODEL)
         ),
         (lambda: When((0, 0), Patch(Site(1), X)), TypeError, "to do, got Patch"),  # type: ignore
         (lambda: When((0, 0), Steer((1, 0), 1.0), above=math.nan), ValueError, "above must be"),
+        (lambda: Splice("res"), TypeError, "a splice needs a Site"),  # type: ignore
+        (lambda: Splice(Site(1), keep=(1,), drop=(2,)), ValueError, "give one of them"),
+        (lambda: Splice(Site(1), keep=[1.5]), TypeError, "keep is a list of whole"),  # type: ignore
+        (lambda: Splice(Site(1), keep=3), TypeError, "keep is a list of whole"),  # type: ignore
+        (lambda: Splice(Site(1), error=1), TypeError, "error is True or False"),  # type: ignore
+        (lambda: Splice(Site(1), when="now"), ValueError, "when must be one of"),  # type: ignore
+        (lambda: Freeze(3), TypeError, "a freeze needs a Site"),  # type: ignore
+        (
+            lambda: Freeze(Site(1, "transcoder")),
+            ValueError,
+            "layer 1 transcoder is only read: freeze what its MLP writes, at layer 1 mlp",
+        ),
+        (lambda: Ablate((1, 0), to="one"), ValueError, "to must be one of 'zero', 'mean'"),  # type: ignore
+        (
+            lambda: LiveEdits([Splice(Site(1)), Steer((1, 0), 1.0), Splice(Site(1), keep=())]),
+            ValueError,
+            "edits 0 and 2 both replace the activation at layer 1 res",
+        ),
+        (
+            lambda: LiveEdits([Splice(Site(1, "transcoder")), Patch(Site(1, "mlp"), X)]),
+            ValueError,
+            "edits 0 and 1 both replace the activation at layer 1 mlp",
+        ),
         (lambda: LiveEdits([3]), TypeError, "edit 0 is 3; an edit is one of Steer, Clamp"),  # type: ignore
         (lambda: LiveEdits(Steer((1, 0), 1.0)), TypeError, "edits is a list, such as"),  # type: ignore
     ],
@@ -78,6 +101,21 @@ X = torch.zeros(3, D_MODEL)
 def test_what_is_no_edit_is_refused(make: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         make()
+
+
+def test_replacements_that_never_meet_may_stand_side_by_side() -> None:
+    pairs = [
+        (Splice(Site(1), when="prompt"), Splice(Site(1), when="generated")),
+        (Splice(Site(1), steps=(0, 1)), Splice(Site(1), steps=(2,))),
+        (Patch(Site(1), X, positions=(1,)), Patch(Site(1), X, positions=(2, 3))),
+        (Splice(Site(1)), Splice(Site(1), drop=(2,), error=True)),
+        (Splice(Site(1)), Splice(Site(2))),
+        (Splice(Site(1)), Patch(Site(1), X, features=(2,))),
+    ]
+    for pair in pairs:
+        assert LiveEdits(pair).edits == pair
+    with pytest.raises(ValueError, match="both replace"):  # where the end is, nobody knows yet
+        LiveEdits([Patch(Site(1), X, positions=(1,)), Patch(Site(1), X, positions=(-1,))])
 
 
 def test_a_tables_own_integers_are_welcome() -> None:
@@ -98,6 +136,8 @@ def edit_of(name: str) -> Any:
         "patch width": Patch(Site(1), wide),
         "patch feature": Patch(Site(1), X, features=(40,)),
         "patch layer": Patch(Site(7), X),
+        "splice feature": Splice(Site(1), drop=(40,), error=True),
+        "freeze layer": Freeze(Site(7)),
         "word": "Steer",
     }[name]
 
@@ -112,6 +152,8 @@ def edit_of(name: str) -> Any:
         ("patch width", ValueError, "the patch at layer 1 res is 32 wide and the activation 24"),
         ("patch feature", ValueError, "feature index 40"),
         ("patch layer", ValueError, "layer 7 does not exist: the model has 3 layers, 0 to 2"),
+        ("splice feature", ValueError, "feature index 40"),
+        ("freeze layer", ValueError, "layer 7 does not exist: the model has 3 layers, 0 to 2"),
         ("word", TypeError, "edit 0 is 'Steer'; an edit is one of"),
     ],
 )
@@ -135,8 +177,8 @@ def test_a_layer_out_of_range_is_refused(model: Model) -> None:
 @pytest.mark.parametrize(
     "edit",
     [Steer((1, 0), 1.0), Ablate((1, 0)), When((1, 0), Steer((2, 0), 1.0)),
-     Patch(Site(1), X, features=(0,))],
-    ids=["steer", "ablate", "when", "patch"],
+     Patch(Site(1), X, features=(0,)), Splice(Site(1))],
+    ids=["steer", "ablate", "when", "patch", "splice"],
 )  # fmt: skip
 def test_an_sae_of_another_width_is_refused(model: Model, edit: Any) -> None:
     wrong = RandomSuite({Site(1): saes()[1, "att"], Site(2): saes()[2, "res"]})
