@@ -212,7 +212,7 @@ def autosteer(
         )
         return Trial.of(model, suite, there, lacking)
 
-    readings = read_texts(model, suite, sides.texts, sites, progress=progress)
+    readings = read_texts(model, suite, sides, sites, progress=progress)
     candidates, live = _candidates(suite, name, readings, sides)
     search = trial(sides.chooses, SEARCH)
     edits, notes = _search(search, candidates, size, progress=progress), sides.notes

@@ -154,7 +154,7 @@ class Reading:
     values: np.ndarray
     """``(text, seen)`` activation over the text, mean or maximum."""
     scale: np.ndarray
-    """``(seen,)`` the typical maximum, or the largest activation in these texts if larger."""
+    """``(seen,)`` typical maximum, or the largest activation in the texts that choose if larger."""
     means: Tensor
     """``(text, d_in)`` mean activation of the site, ``<bos>`` left out."""
 
@@ -193,7 +193,7 @@ def contrast(
     sides = Sides.of(positive, negative, seed)
     labels = sides.shuffled(0 if sides.chooses.all() else SHUFFLES, seed)
     rows, best, directions = [], _Best(labels.shape[1], k), {}
-    for reading in read_texts(model, suite, sides.texts, sites, pool=pool, progress=progress):
+    for reading in read_texts(model, suite, sides, sites, pool=pool, progress=progress):
         site = reading.site
         chosen, keys = _choose(reading, labels, sides.chooses, k)
         held = _held_out(reading, labels, sides.chooses, chosen)
@@ -211,13 +211,13 @@ def contrast(
 def read_texts(
     model: Model,
     suite: Suite,
-    texts: Sequence[Tokens],
+    sides: Sides,
     sites: Sequence[Site],
     *,
     pool: Pool = "mean",
     progress: bool = True,
 ) -> Iterator[Reading]:
-    """Read all `texts` at each of `sites`, some of both at a time.
+    """Read all texts of both sides at each of `sites`, some of both at a time.
 
     Raises:
         ValueError: If there is no site, or `pool` is another word.
@@ -226,7 +226,7 @@ def read_texts(
         raise ValueError(f"pool must be 'mean' or 'max', got {pool!r}")
     if not sites:
         raise ValueError("there is no site to look at: give layers and kinds that have an SAE")
-    ordered = sorted(sites)
+    texts, ordered = sides.texts, sorted(sites)
     blocks = [ordered[i : i + SITES] for i in range(0, len(ordered), SITES)]
     with tqdm(total=len(texts) * len(blocks), desc="reading texts", disable=not progress) as bar:
         for block in blocks:
@@ -241,7 +241,7 @@ def read_texts(
                 bar.update(len(batch))
             for site in block:
                 # Taken out, so that a site is gone from memory when the next is asked for.
-                yield gathered.pop(site).reading(suite, site, len(texts), pool)
+                yield gathered.pop(site).reading(suite, site, sides.chooses, pool)
 
 
 def batches(
@@ -268,7 +268,6 @@ class _Gathered:
         """``(2, entry)`` text and feature."""
         self.pooled: list[Tensor] = []
         """``(2, entry)`` mean and maximum."""
-        self.peak = torch.zeros(d_sae)
         self.means: dict[int, Tensor] = {}
 
     def add(self, suite: Suite, site: Site, places: Sequence[int], parts: Sequence[Tensor]) -> None:
@@ -281,7 +280,6 @@ class _Gathered:
             part.cpu() for part in sae.encode_sparse(torch.cat(list(parts)).to(sae.W_enc.device))
         )
         values = values.float()
-        self.peak.scatter_reduce_(0, features, values, "amax")
         entries, group = torch.unique(owner[rows] * self.d_sae + features, return_inverse=True)
         text, feature = entries // self.d_sae, entries % self.d_sae
         zeros = torch.zeros(len(entries))
@@ -289,17 +287,19 @@ class _Gathered:
         self.active.append(torch.stack([torch.tensor(places)[text], feature]))
         self.pooled.append(torch.stack([mean, zeros.scatter_reduce(0, group, values, "amax")]))
 
-    def reading(self, suite: Suite, site: Site, count: int, pool: Pool) -> Reading:
-        """All of it as tables."""
-        (text, feature), pooled = torch.cat(self.active, 1), torch.cat(self.pooled, 1)
+    def reading(self, suite: Suite, site: Site, chooses: np.ndarray, pool: Pool) -> Reading:
+        """All of it as tables; `chooses` ``(text,)`` says which texts may set a scale."""
+        (text, feature), (mean, peak) = torch.cat(self.active, 1), torch.cat(self.pooled, 1)
         seen, column = torch.unique(feature, return_inverse=True)
-        values = torch.zeros(count, len(seen))
-        values[text, column] = pooled[("mean", "max").index(pool)]
-        scale = self.peak
+        values = torch.zeros(len(chooses), len(seen))
+        values[text, column] = mean if pool == "mean" else peak
+        own = torch.from_numpy(chooses)[text]
+        scale = torch.zeros(len(seen)).scatter_reduce(0, column[own], peak[own], "amax")
         if suite.calibrated(site):
-            scale = torch.maximum(scale, suite.maxima(site).float())
-        means = torch.stack([self.means[i] for i in range(count)])
-        return Reading(site, seen.numpy(), values.numpy(), scale[seen].numpy(), means)
+            scale = torch.maximum(scale, suite.maxima(site)[seen].float())
+        scale[scale == 0] = 1  # silent in the texts that choose: the gap is 0 in any unit
+        means = torch.stack([self.means[i] for i in range(len(chooses))])
+        return Reading(site, seen.numpy(), values.numpy(), scale.numpy(), means)
 
 
 class _Best:
