@@ -76,7 +76,10 @@ def test_run_writes_both_texts(notebook: Notebook) -> None:
     output.get_by_role("button", name="Run").click()
     notebook.until("panel.widget.status.get('state') == 'done'", 60)
     assert notebook.ask("len(panel.text) > 20") == "True"
-    assert notebook.ask("panel.text == ''.join(t['text'] for t in panel.widget.plain)") == "True"
+    assert (
+        notebook.ask("panel.text == ''.join(t['text'] for t in panel.widget.texts['plain'])")
+        == "True"
+    )
     # What is on the screen is what Python holds.
     words = notebook.ask("panel.text").strip("'\"").split()
     assert words[1] in output.locator(".wb-column").first.inner_text()
@@ -89,7 +92,7 @@ def test_a_slider_moved_by_keys_changes_the_text(notebook: Notebook) -> None:
     slider.focus()
     for _ in range(15):
         slider.press("ArrowRight")
-    notebook.until("abs(panel.edits.edits[0].strength - 1.5) < 1e-6")
+    notebook.until("abs(panel.widget.rows[0]['value'] - 1.5) < 1e-6")
     notebook.until("panel.widget.status.get('state') == 'done' and bool(panel.widget.receipt)", 60)
     assert notebook.ask("panel.text") != before
 
@@ -103,7 +106,7 @@ def test_a_slider_dragged_by_the_mouse_is_followed(notebook: Notebook) -> None:
     notebook.page.mouse.down()
     notebook.page.mouse.move(box["x"] + box["width"] * 0.66, middle, steps=5)
     notebook.page.mouse.up()
-    notebook.until("1.1 < panel.edits.edits[0].strength < 1.45")
+    notebook.until("1.1 < panel.widget.rows[0]['value'] < 1.45")
     notebook.until("panel.widget.status.get('state') == 'done'", 60)
     assert 1.1 < float(notebook.ask("panel.widget.rows[0]['value']")) < 1.45
 

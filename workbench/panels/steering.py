@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.fields import check_finite
 from workbench.panels.base import Panel
 from workbench.panels.jobs import Errands, LatestJob
+from workbench.panels.last_texts import LastTexts
 from workbench.panels.steering_draft import Draft, LiveRows
 from workbench.panels.steering_rows import Reading, new_row, read_rows, shown_row, with_mode
 from workbench.panels.steering_search import search
@@ -116,6 +117,7 @@ class Steering(Panel[SteeringPanel]):
             baseline_prompt=baseline_prompt,
         )
         self._writer = TextWriter(lab, self.widget)
+        self._twin = LastTexts(self.widget)
         self.job = LatestJob(self._failed, synchronous=synchronous)
         self.errands = Errands(self._errand_failed, synchronous=synchronous)
         for name in ("run", "stop", "set", "add", "add_splice", "remove", "move", "settings"):
@@ -127,6 +129,9 @@ class Steering(Panel[SteeringPanel]):
         self._update_code()
 
     # ------------------------------------------------------------------------- for the user
+
+    def _ipython_display_(self) -> None:
+        self._twin.display()
 
     def start(self) -> None:
         """Write all texts with the present prompt, rows and settings; returns at once."""
@@ -336,6 +341,7 @@ class Steering(Panel[SteeringPanel]):
         )
         self._live = draft.live
         self._mark(self._writer.write(draft, stop, lambda: self.job.waiting))
+        self._twin.update()
 
     def _failed(self, error: BaseException) -> None:
         """Show what a text's job raised; an interrupt of the kernel is a Stop."""
