@@ -110,9 +110,9 @@ def test_batches_give_what_one_strength_at_a_time_gives(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep = [-2.0, -1.0, 1.0, 2.0]
-    together = lab.calibrate(FEATURE, strengths=sweep, **QUICK).frame
+    together: Any = lab.calibrate(FEATURE, strengths=sweep, **QUICK).frame
     monkeypatch.setattr(module_under_test, "ROWS", 1)
-    alone = lab.calibrate(FEATURE, strengths=sweep, **QUICK).frame
+    alone: Any = lab.calibrate(FEATURE, strengths=sweep, **QUICK).frame
     assert together.to_numpy() == pytest.approx(alone.to_numpy(), abs=1e-4)
     assert list(together["strength"]) == [-2.0, -1.0, 0.0, 1.0, 2.0]
     assert together["loss"].nunique() == 5
@@ -338,7 +338,7 @@ def test_a_strength_that_overflows_is_explained(lab: Lab) -> None:
 
 def test_the_figure_shows_the_frame(lab: Lab) -> None:
     found = lab.calibrate(FEATURE, strengths=[-1.0, 1.0], **QUICK)
-    drawn = json.loads(found.figure().to_json())
+    drawn = json.loads(str(found.figure().to_json()))
     effect, loss, repeated = drawn["data"][:3]
     assert effect["y"] == pytest.approx(list(found.frame["effect"]))
     assert loss["y"] == pytest.approx(list(found.frame["excess"]))

@@ -63,7 +63,7 @@ def by_pairs(there: Sequence[float], lacking: Sequence[float]) -> float:
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
 def test_every_number_of_the_table_is_that_of_brute_force(lab: Lab, german, pool: str) -> None:
-    found = lab.contrast(*german, layers=LAYERS, pool=pool, k=12, progress=False)  # pyright: ignore[reportArgumentType]
+    found: Any = lab.contrast(*german, layers=LAYERS, pool=pool, k=12, progress=False)  # pyright: ignore[reportArgumentType]
     texts = [*german[0], *german[1]]
     chooses = Sides.of(*([lab.tokens(t) for t in side] for side in german), seed=0).chooses
     assert 0 < chooses.sum() < len(texts)
@@ -104,7 +104,7 @@ def test_every_number_of_the_table_is_that_of_brute_force(lab: Lab, german, pool
 
 
 def test_equal_scores_are_ordered_by_the_gap_in_typical_maxima(lab: Lab, german) -> None:
-    frame = lab.contrast(*german, layers=[3], k=8, progress=False).frame
+    frame: Any = lab.contrast(*german, layers=[3], k=8, progress=False).frame
     chooses = Sides.of(*([lab.tokens(t) for t in side] for side in german), seed=0).chooses
     gaps = []
     for row in frame.itertuples():
@@ -134,14 +134,14 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
 
 @pytest.mark.parametrize("concept", ["language:de", "language:hu", "capitals:upper"])
 def test_the_feature_of_a_known_concept_is_found_and_holds(lab: Lab, concept: str) -> None:
-    found = lab.contrast(*stories(concept, 12), progress=False).frame
+    found: Any = lab.contrast(*stories(concept, 12), progress=False).frame
     assert concept in set(found["label"][:5])
     assert found["held_out"][0] >= 0.95 > found["control"][0]
 
 
 def test_texts_that_do_not_differ_find_nothing_beyond_the_control(lab: Lab) -> None:
     alike = [d.text[:120] for d, _ in zip(documents(77, ("story",)), range(40), strict=False)]
-    found = lab.contrast(alike[:20], alike[20:], layers=LAYERS, progress=False).frame
+    found: Any = lab.contrast(alike[:20], alike[20:], layers=LAYERS, progress=False).frame
     assert found["score"][0] >= 0.75  # the choosing half is fooled
     assert found["held_out"][0] < found["control"][0]
     assert 0.6 < found["control"][0] < 1
@@ -229,7 +229,7 @@ def test_a_random_direction_has_the_norm_asked_for() -> None:
 
 
 def test_one_text_a_side_is_ranked_without_held_out_scores(lab: Lab) -> None:
-    found = lab.contrast(["Der Hund schläft."], ["The dog sleeps."], progress=False)
+    found: Any = lab.contrast(["Der Hund schläft."], ["The dog sleeps."], progress=False)
     assert found.frame["held_out"].isna().all()
     assert found.frame["control"].isna().all()
     assert found.frame["score"][0] == 1
@@ -293,7 +293,7 @@ def test_nothing_is_downloaded_unless_a_layer_is_named(
 def test_a_suite_without_calibration_will_do(lab: Lab, german) -> None:
     bare = Lab(lab.engine, wb.Suite(None, model="pocket"))
     bare.use(lab.sae(layer=3))
-    found = bare.contrast(*german, progress=False)
+    found: Any = bare.contrast(*german, progress=False)
     assert set(found.frame["layer"]) == {3}
     assert found.frame["held_out"][0] > 0.9
 

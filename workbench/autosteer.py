@@ -222,9 +222,9 @@ def autosteer(
         notes = (*notes, "gain and price are of the texts that chose, so they are too good")
     judge = search if whole else trial(~sides.chooses)
     frame = _table(search, judge, edits, live, seed)
-    best = frame.iloc[0]["gain"] if edits else 0.0
-    rivals = frame[frame["what"].str.startswith("random")]["gain"]
-    if edits and not whole and not best > max(0.0, rivals.max()):
+    best = float(frame["gain"].to_numpy()[0]) if edits else 0.0
+    rivals: Any = frame[frame["what"].str.startswith("random")]["gain"]
+    if edits and not whole and not best > max(0.0, float(rivals.max())):
         notes = (*notes, "on texts not seen before it does no better than chance: do not trust it")
     return Autosteer(name, tuple(edits), frame, notes)
 

@@ -172,15 +172,16 @@ class Calibration:
 
     def figure(self) -> go.Figure:
         """Effect, loss and repetition against strength, with the band shaded."""
-        frame, own = self.frame, self.effect_unit or "caller's measure"
+        column = {str(name): values.tolist() for name, values in self.frame.items()}
+        own = self.effect_unit or "caller's measure"
         curves = [
-            Curve("effect", own, frame["effect"], height=1.2),
-            Curve("loss above twin", "nats a token", frame["excess"], FLUENT_EXCESS),
-            Curve("repetition", "share of 4-grams", frame["repetition"], FLUENT_REPETITION, 0.8),
+            Curve("effect", own, column["effect"], height=1.2),
+            Curve("loss above twin", "nats a token", column["excess"], FLUENT_EXCESS),
+            Curve("repetition", "share of 4-grams", column["repetition"], FLUENT_REPETITION, 0.8),
         ]
         where = f"feature ({self.feature[0]}, {self.feature[1]}) at {self.kind}"
         return calibration_curve(
-            frame["strength"],
+            column["strength"],
             curves,
             band=self.band,
             best=self.best,

@@ -144,6 +144,7 @@ class Recipe:
             what = name.removesuffix("s")
             parts[name] = tuple(made(f"{what} {i}", kind, one) for i, one in enumerate(found))
         parts["settings"] = made("settings", Settings, data.pop("settings", {}))
+        recipe = None
         try:
             data = checked_fields(cls, data)
             recipe = None if wrong else cls(**data | parts)
@@ -284,7 +285,7 @@ def frozen(edits: Sequence[Edit], lab: Lab, what: str) -> tuple[Edit, ...]:
     """What `wb.freeze_rest` adds to `edits`; nothing where there are none."""
     if not what or not edits:
         return ()
-    return freeze_rest(edits, lab.engine.config, what=what)
+    return freeze_rest(edits, lab.engine.config, what="att" if what == "att" else "all")
 
 
 def opening(lab: Lab) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from workbench.architectures import architecture_of
 from workbench.binding import FeatureSource, bind, check_program
-from workbench.edits import Edit, Freeze, Patch, Scope, Splice, When
+from workbench.edits import Edit, FeatureEdit, Freeze, Patch, Scope, Splice, When
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sites import Site
@@ -123,7 +123,7 @@ class _Book:
             self.edits += [(title, part) for part in found]
         self.sites |= {*program.sites}
 
-    def _change(self, edit: Edit, amount: float) -> dict[str, Any]:
+    def _change(self, edit: FeatureEdit | When, amount: float) -> dict[str, Any]:
         inner = edit.edit if isinstance(edit, When) else edit
         constant, slope = inner.line(amount)
         part = self._feature(inner.site, inner.index, inner.scope)

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -268,7 +269,8 @@ def candidates(
 ) -> list[Way]:
     """Everything that is tried on the prompts for choosing."""
     found = lab.contrast(there, lacking, layers=LAYERS, k=FEATURES, progress=False)
-    features = {(int(row["layer"]), int(row["feature"])) for _, row in found.frame.iterrows()}
+    places: Any = found.frame[["layer", "feature"]]
+    features = {(layer, feature) for layer, feature in places.to_numpy().tolist()}
     if concept in lab.suite.steering:
         features.add(lab.edit_for(concept).feature)
     ways = []
@@ -368,7 +370,7 @@ def propose(lab: Lab, concept: str) -> dict:
     }
 
 
-def summary(tables: dict[str, pd.DataFrame]) -> Iterator[str]:
+def summary(tables: dict[str, Any]) -> Iterator[str]:
     """The few lines that matter."""
     found = tables["recall"]
     yield (

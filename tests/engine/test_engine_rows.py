@@ -103,9 +103,9 @@ def test_the_lists_are_one_for_each_prompt(model: Model, suite: RandomSuite) -> 
         with pytest.raises(ValueError, match="give one"):
             run(model, prompts, edits=[edit], each=[[], []], source=suite)
         with pytest.raises(TypeError, match="edits is a list"):
-            run(model, prompts, each=[edit, edit], source=suite)
+            run(model, prompts, each=[edit, edit], source=suite)  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="edit 0 is 'up'"):
-            run(model, prompts, each=[[], ["up"]], source=suite)
+            run(model, prompts, each=[[], ["up"]], source=suite)  # pyright: ignore[reportArgumentType]
 
 
 def test_the_warning_says_whose_edit_did_nothing(model: Model, suite: RandomSuite) -> None:

@@ -17,7 +17,7 @@ from workbench.panels import Steering
 from workbench.panels.steering_texts import Column
 from workbench.tracing import Step
 
-LONG = {"max_new_tokens": 120, "temperature": 1.0}
+LONG: dict[str, Any] = {"max_new_tokens": 120, "temperature": 1.0}
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_a_slider_acts_from_the_next_token_on(
         if step.index == 4:
             edits.replace(0, wb.Steer((4, found[0]), 2.5))
 
-    wanted = lab.generate(PROMPT, edits=edits, stream=change, **OPTIONS | {"max_new_tokens": 20})
+    wanted = lab.generate(PROMPT, edits=edits, stream=change, **{**OPTIONS, "max_new_tokens": 20})
     assert words(panel) == list(wanted.tokens.strings)
     assert words(panel)[:5] == words(panel, "plain")[:5]
     assert words(panel) != words(panel, "plain")
@@ -104,7 +104,7 @@ def test_a_change_of_the_set_begins_anew_while_running(
     finished(panel)
     assert done == [3]
     assert panel.widget.run == first + 1
-    options = OPTIONS | ({"seed": 8} if how == "settings" else {})
+    options: dict[str, Any] = OPTIONS | ({"seed": 8} if how == "settings" else {})
     wanted = lab.generate(PROMPT, edits=edits, **options)
     assert words(panel) == list(wanted.tokens.strings)
     assert panel.widget.status["state"] == "done"
@@ -121,7 +121,7 @@ def test_stop_stops_within_one_token_and_keeps_what_is_there(
     assert done == [5]
     assert panel.widget.status["state"] == "stopped"
     wanted = lab.generate(
-        PROMPT, edits=[wb.Steer((4, found[0]), 1.0)], **OPTIONS | LONG | {"max_new_tokens": 6}
+        PROMPT, edits=[wb.Steer((4, found[0]), 1.0)], **{**OPTIONS, **LONG, "max_new_tokens": 6}
     )
     assert words(panel) == list(wanted.tokens.strings)
     assert "acted at" in panel.widget.receipt[0]
@@ -230,7 +230,8 @@ def test_the_newest_search_is_shown_and_no_feature_to_add_is_lost(
         assert panel.widget.found["state"] == "running"
     finished(panel)
     assert [row["index"] for row in panel.widget.rows] == found
-    assert [row["index"] for row in panel.widget.found["rows"]] == [7]
+    rows: Any = panel.widget.found["rows"]
+    assert [row["index"] for row in rows] == [7]
 
 
 def test_many_moves_of_a_slider_keep_the_memory_flat(lab: Lab, found: list[int]) -> None:
@@ -253,6 +254,6 @@ def test_many_moves_of_a_slider_keep_the_memory_flat(lab: Lab, found: list[int])
     assert after - before < 2e6, f"{(after - before) / 1e6:.1f} MB more"
     assert threading.active_count() < 20
     last = lab.generate(
-        PROMPT, edits=[wb.Steer((4, found[0]), (199 % 40) / 10)], **OPTIONS | {"max_new_tokens": 6}
+        PROMPT, edits=[wb.Steer((4, found[0]), (199 % 40) / 10)], **{**OPTIONS, "max_new_tokens": 6}
     )
     assert words(panel) == list(last.tokens.strings)

@@ -222,7 +222,7 @@ def test_an_edit_that_overflows_is_said(lab: Lab, found: list[int]) -> None:
         panel_of(lab, (4, found[0]), strength=1e38)
     panel = panel_of(lab, (4, found[0]), strength=1.0)
     # Float32 holds what a slider can say, so the model is made to give NaN.
-    head = lab.engine.module.lm_head
+    head: Any = lab.engine.module.lm_head
     spoil = head.register_forward_hook(
         lambda m, a, out: out * float("nan") if panel._writer._plain else out
     )

@@ -81,7 +81,8 @@ def test_rows_become_the_edits_they_say(lab: Lab) -> None:
         wb.Splice(Site(2), drop=[1, 2], error=True, when="generated"),
     ]
     assert len(edits) == len(wanted)  # the muted row is none
-    for got, want in zip(edits, wanted, strict=True):
+    pairs: Any = zip(edits, wanted, strict=True)
+    for got, want in pairs:
         if isinstance(want, wb.Patch):
             assert isinstance(got, wb.Patch)
             assert torch.equal(got.activation, want.activation)
@@ -202,6 +203,7 @@ def test_other_weights_and_other_maxima_are_listed(lab: Lab, recipe: Recipe) -> 
     assert len(with_row(3)) == 1
     assert_matches("SAE at layer 1 res has other weights", with_row(3)[0])
     assert with_row(4) == []  # a row that the recipe does not use
+    assert one.unit is not None
     twice = replace(one, unit=(one.unit[0] * 2, one.unit[1]))
     found = replace(recipe, saes=(*rest, twice)).problems(lab)
     assert len(found) == 1

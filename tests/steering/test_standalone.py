@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -152,8 +153,8 @@ def llama_lab(folder: Path) -> Lab:
     """Another architecture, whose transcoders read after the norm's gain."""
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
-    sizes = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2}
-    heads = {"num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes: dict[str, Any] = {"hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2}
+    heads: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 2}
     module = LlamaForCausalLM(
         LlamaConfig(vocab_size=len(tokenizer), initializer_range=1.0, **sizes, **heads)
     )

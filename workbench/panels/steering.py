@@ -311,7 +311,8 @@ class Steering(Panel[SteeringPanel]):
                 rows=self._reading.rows,
                 settings=self._settings,
                 freeze=self.widget.freeze,
-                **({"turns": self._text} if self.widget.turns else {"prompt": self.widget.prompt}),
+                prompt="" if self.widget.turns else self.widget.prompt,
+                turns=tuple(self.widget.turns),
             )
         except ValueError:
             self.widget.code = ""  # Run says what is wrong

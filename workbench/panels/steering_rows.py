@@ -81,7 +81,8 @@ def row_of(shown: Mapping[str, Any]) -> Row:
         ValueError: If it says nothing that can be run.
     """
     above = shown.get("above")
-    unit = next((u for u, name in UNITS.items() if name == shown["unit"]), "raw")
+    units: dict[str, Unit] = {name: unit for unit, name in UNITS.items()}
+    unit = units.get(shown["unit"], "raw")
     index = shown.get("index")
     return Row(
         id=shown["id"],
