@@ -154,8 +154,8 @@ def test_held_out_texts_have_no_part_in_the_choice(lab: Lab, german) -> None:
         [t if sides.chooses[i + 7 * j] else next(other) for i, t in enumerate(side)]
         for j, side in enumerate(german)
     ]
-    before = lab.contrast(*german, layers=[3], progress=False).frame
-    after = lab.contrast(*swapped, layers=[3], progress=False).frame
+    before: Any = lab.contrast(*german, layers=[3], progress=False).frame
+    after: Any = lab.contrast(*swapped, layers=[3], progress=False).frame
     assert swapped != [*german]
     chosen = ["feature", "score"]
     pd.testing.assert_frame_equal(before[chosen], after[chosen])

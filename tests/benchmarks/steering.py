@@ -357,7 +357,7 @@ def band(lab: Lab, concept: str, feature: tuple[int, int]) -> dict:
 def propose(lab: Lab, concept: str) -> dict:
     """Held-out gain of the proposal and of its controls."""
     there, lacking = sides(lab, concept, TEXT_SEED)
-    found = lab.autosteer(concept, there, against=lacking, progress=False).frame
+    found: Any = lab.autosteer(concept, there, against=lacking, progress=False).frame
     gains = found.groupby("what", sort=False)["gain"].first()
     price = found["price"].iloc[0] if len(found) else 0.0
     return {

@@ -128,7 +128,7 @@ def recipe_case(
     return replace(found, script=recipe.script(lab))
 
 
-CASES = [
+CASES: list[tuple[str, Kind]] = [
     (mode, kind)
     for mode in (*MODES, "condition")
     for kind in KINDS
