@@ -151,7 +151,7 @@ def test_held_out_texts_change_the_score_and_not_the_proposal(found, lab: Lab, h
         [t if sides.chooses[i + 10 * j] else next(spare[j]) for i, t in enumerate(side)]
         for j, side in enumerate(hungarian)
     ]
-    again = lab.autosteer("", changed[0], against=changed[1], layers=[2, 4], progress=False)
+    again: Any = lab.autosteer("", changed[0], against=changed[1], layers=[2, 4], progress=False)
     assert again.edits == found.edits
     assert again.frame["gain"][0] != pytest.approx(found.frame["gain"][0])
     assert again.frame["chosen"][0] == pytest.approx(found.frame["chosen"][0])
@@ -202,7 +202,7 @@ def test_a_label_that_holds_the_name_is_tried(
 
 
 def test_ordinary_passages_stand_in_for_the_other_side(lab: Lab, hungarian) -> None:
-    found = lab.autosteer("Hungarian", hungarian[0], layers=[4], size=1, progress=False)
+    found: Any = lab.autosteer("Hungarian", hungarian[0], layers=[4], size=1, progress=False)
     assert len(found.edits) == 1
     assert found.frame["chosen"][0] > 0
 
@@ -210,7 +210,7 @@ def test_ordinary_passages_stand_in_for_the_other_side(lab: Lab, hungarian) -> N
 def test_a_suite_without_calibration_proposes_raw_strengths(lab: Lab, hungarian) -> None:
     bare = Lab(lab.engine, wb.Suite(None, model="pocket"))
     bare.use(lab.sae(layer=4))
-    found = bare.autosteer("x", hungarian[0], against=hungarian[1], size=1, progress=False)
+    found: Any = bare.autosteer("x", hungarian[0], against=hungarian[1], size=1, progress=False)
     assert [edit.unit for edit in found.edits] == ["raw"]
     assert found.frame["chosen"][0] > 0
 
