@@ -102,6 +102,7 @@ class _Gathered:
 
     def __init__(self, source: FeatureSource | None, device: torch.device) -> None:
         self._source, self._device = source, device
+        self._saes: dict[Site, SAE] = {}
         self.terms: dict[Site, list[Term]] = {}
         self.patches: dict[Site, list[Replacement]] = {}
         self.splices: dict[Site, list[Reconstruction]] = {}
@@ -143,7 +144,9 @@ class _Gathered:
 
     def sae(self, site: Site, indices: Sequence[int] = ()) -> SAE:
         """The SAE of `site`, which has the features `indices`."""
-        sae = _needed(self._source).sae_at(site)
+        if site not in self._saes:
+            self._saes[site] = _needed(self._source).sae_at(site)
+        sae = self._saes[site]
         for index in indices:
             sae.check_index(index)
         return sae

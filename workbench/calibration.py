@@ -28,7 +28,12 @@ Mode = Literal["steer", "clamp", "scale"]
 
 FORMAT = "workbench-calibration-1"
 STAYS = 0.85
-"""Share of the texts that have to be fluent at a strength in the band: 7 of 8."""
+"""Share of the texts that have to be fluent at a strength in the band: 7 of 8.
+
+On other prompts with another seed the texts at both ends of the band were at least 80 % fluent for
+24 of 28 features of pocket at temperature 1, and for all 28 at temperature 0.8 and top-p 0.95
+(``python -m tests.benchmarks.fluency``).
+"""
 UNIT_NAMES: dict[Unit, str] = {
     "max": "typical maxima",
     "norm": "shares of the layer's mean norm",

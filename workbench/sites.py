@@ -36,7 +36,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from workbench.architectures import GEMMA2, architecture_of, resolve
+from workbench.architectures import GEMMA2, Architecture, architecture_of, resolve
 
 Kind = Literal["embed", "att", "transcoder", "mlp", "res"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -162,22 +162,22 @@ class Site:
             )
         return self
 
+    def find(self, model: Any) -> Place:
+        """The site in `model`, a transformers model or nnsight's.
+
+        Raises:
+            ValueError: If the architecture of the model is unknown.
+        """
+        row = architecture_of(model)
+        return Place(self, row, resolve(model, row.module_path(self.kind, self.layer)))
+
     def read(self, model: Any) -> Tensor:
         """The activation ``(batch, pos, d_in)`` at this point of a trace over `model`.
 
         Raises:
             ValueError: If the architecture of the model is unknown.
         """
-        row = architecture_of(model)
-        module = resolve(model, row.module_path(self.kind, self.layer))
-        if self.kind == "att":
-            return module.input
-        if self.kind == "transcoder" and row.transcoder_reads != "output":
-            x = module.input
-            return x if row.transcoder_reads == "input" else rms_normalised(x, module.eps)
-        value = tensor_of(module.output)
-        # In float32, so that a division in bfloat16 and the multiplication back change nothing.
-        return value.float() / _embedding_scale(module) if self.kind == "embed" else value
+        return self.find(model).read()
 
     def write(self, model: Any, value: Tensor) -> None:
         """Replace the activation by `value` ``(batch, pos, d_in)``, inside a trace.
@@ -186,15 +186,50 @@ class Site:
             ValueError: At a transcoder's input, which cannot be written: see `writes_at`. If the
                 architecture of the model is unknown.
         """
-        if self.kind == "transcoder":
-            raise ValueError(f"{self} can only be read; a transcoder writes at {self.writes_at}")
-        module = resolve(model, self.module_path_in(model))
-        if self.kind == "att":
+        self.find(model).write(value)
+
+
+@dataclass(eq=False)
+class Place:
+    """A site in one model: found once, read and written in every pass of a trace."""
+
+    site: Site
+    row: Architecture
+    module: Any
+    """At whose input or output the activation is."""
+    _output: Any = None
+    """What was read last, as the module gave it: each reading inside a trace costs time."""
+
+    def read(self) -> Tensor:
+        """The activation ``(batch, pos, d_in)`` at this point of the trace."""
+        kind, module, reads = self.site.kind, self.module, self.row.transcoder_reads
+        if kind == "att":
+            return module.input
+        if kind == "transcoder" and reads != "output":
+            x = module.input
+            return x if reads == "input" else rms_normalised(x, module.eps)
+        self._output = module.output
+        value = tensor_of(self._output)
+        # In float32, so that a division in bfloat16 and the multiplication back change nothing.
+        return value.float() / _embedding_scale(module) if kind == "embed" else value
+
+    def write(self, value: Tensor) -> None:
+        """Replace the activation by `value` ``(batch, pos, d_in)``.
+
+        Raises:
+            ValueError: At a transcoder's input, which cannot be written: see `Site.writes_at`.
+        """
+        site, module = self.site, self.module
+        if site.kind == "transcoder":
+            raise ValueError(f"{site} can only be read; a transcoder writes at {site.writes_at}")
+        if site.kind == "att":
             module.input = value
-        elif self.kind == "embed":
-            module.output = (value * _embedding_scale(module)).to(module.output.dtype)
+            return
+        output = module.output if self._output is None else self._output
+        if site.kind == "embed":
+            module.output = (value * _embedding_scale(module)).to(output.dtype)
         else:
-            module.output = like(module.output, value)
+            module.output = like(output, value)
 
 
 def tensor_of(output: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from workbench.calibration import Calibration, Mode, Point
 from workbench.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
-from workbench.fluency import fluency
+from workbench.fluency import blocks, fluency
 from workbench.models import Model
 from workbench.program import Probe
 from workbench.receipts import NoEffectWarning
@@ -255,18 +255,21 @@ class _Judge:
             if not math.isfinite(value):
                 raise ValueError(f"effect must give a finite number for the texts, got {value}")
             return value, None
+        means = [mean for block in blocks(self.model, texts) for mean in self._presence(block)]
+        spread = statistics.stdev(means) if len(means) > 1 else 0.0
+        return statistics.fmean(means), spread / math.sqrt(len(means))
+
+    def _presence(self, texts: Sequence[Generation]) -> Iterator[float]:
+        """The feature's mean activation on each text's new tokens, in typical maxima."""
         site = self.control.site
         whole = [tokens_of(self.model.tokenizer, text.ids) for text in texts]
         read = trace(self.model, whole, [site]).activations[site]
         probe = Probe.of(self.suite.sae_at(site), [self.control.feature[1]], read.device)
         found = probe.activations(read)[..., 0]  # (text, pos), padded on the left
-        scale = self.control.maximum or 1.0
-        means = [
-            float(row[len(row) - len(text.tokens) :].sum()) / max(len(text.tokens), 1) / scale
-            for row, text in zip(found, texts, strict=True)
-        ]
-        spread = statistics.stdev(means) if len(means) > 1 else 0.0
-        return statistics.fmean(means), spread / math.sqrt(len(means))
+        for row, text in zip(found, texts, strict=True):
+            count = len(text.tokens)
+            total = float(row[len(row) - count :].sum())
+            yield total / max(count, 1) / (self.control.maximum or 1.0)
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.program import Group, Program, Reconstruction
+from workbench.program import Group, Probe, Program, Reconstruction, Replacement
 from workbench.receipts import Recorder
 from workbench.scopes import Scope
 from workbench.sites import Site
@@ -81,13 +81,29 @@ class Addition:
     """The sum of what they add ``(batch, pos, d_in)``."""
 
 
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Where the terms of a group act, conditions left out."""
+
+    on: Tensor
+    """``(batch, pos, term or 1)``"""
+    hidden: Tensor | None
+    """The rest; None where there is none."""
+
+
 class Masks:
     """Where the edits of a program act, in one pass or in several that are alike."""
 
-    def __init__(self, program: Program, by_scope: dict[Scope, Tensor | None]) -> None:
-        """Take ``(batch, pos)`` bool for each scope, or None where nothing of it is in the pass."""
-        self._program, self._by_scope = program, by_scope
-        self._groups: dict[Site, Tensor | None] = {}
+    def __init__(
+        self, program: Program, by_scope: dict[Scope, Tensor | None], *, stays: bool = False
+    ) -> None:
+        """Take ``(batch, pos)`` bool for each scope, or None where nothing of it is in the pass.
+
+        `stays` says that several passes are expected, so that it pays to find masks that hide
+        nothing.
+        """
+        self._program, self._by_scope, self._stays = program, by_scope, stays
+        self._groups: dict[Site, Mask | None] = {}
         self.constants: dict[Site, Addition] = {}
         """What the groups add that depend on no activation, as far as it was needed."""
 
@@ -97,10 +113,15 @@ class Masks:
         rows = self._program.rows_of(number)
         return mask if mask is None or rows is None else mask & rows
 
-    def of_group(self, group: Group) -> Tensor | None:
-        """Where its terms act, conditions left out ``(batch, pos, term or 1)``; None: nowhere."""
+    def of_group(self, group: Group) -> Mask | None:
+        """Where its terms act; None for nowhere."""
         if group.site not in self._groups:
-            self._groups[group.site] = self._of_group(group)
+            on = self._of_group(group)
+            if on is None:
+                self._groups[group.site] = None
+            else:
+                hides = not self._stays or not bool(on.all())
+                self._groups[group.site] = Mask(on, ~on if hides else None)
         return self._groups[group.site]
 
     def _of_group(self, group: Group) -> Tensor | None:
@@ -114,6 +135,50 @@ class Masks:
             whole = [torch.zeros_like(there) if mask is None else mask for mask in found]
             mask = torch.stack(whole, -1)[..., group.scope_of_term]
         return mask if group.members is None else mask & group.members
+
+
+@dataclass(frozen=True, eq=False)
+class Stop:
+    """All that a program does at one site."""
+
+    freeze: Hold | None
+    watch: Probe | None
+    group: Group | None
+    splices: tuple[Reconstruction, ...]
+    patches: tuple[Replacement, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Hold:
+    """The rows of a batch that are frozen at a site."""
+
+    numbers: tuple[int, ...]
+    """The edits, as places in the program's list."""
+    rows: Tensor
+    """``(row,)``"""
+    twins: Tensor
+    """The unedited twin of each ``(row,)``."""
+    mine: Tensor
+    """Which rows of the batch are frozen by which edit ``(batch, edit)``: 1 or 0."""
+
+    @classmethod
+    def of(cls, program: Program, numbers: Sequence[int], batch: Batch) -> Hold:
+        """The rows that have one of the edits `numbers`, all of one site."""
+        twin_of = {row: len(batch) + place for place, row in enumerate(batch.twins)}
+        mine = torch.zeros(len(batch.ids), len(numbers))
+        for row in twin_of:
+            has = [program.has(row, number) for number in numbers]
+            if any(has):  # two at one site of one row are one: the first is the one that acts
+                mine[row, has.index(True)] = 1
+        rows = [row for row in twin_of if mine[row].any()]
+        twins = [twin_of[row] for row in rows]
+        device = batch.ids.device
+        return cls(
+            tuple(numbers),
+            torch.tensor(rows, device=device),
+            torch.tensor(twins, device=device),
+            mine.to(device),
+        )
 
 
 class Surgeon:
@@ -137,23 +202,18 @@ class Surgeon:
         self._program = program
         self._masks = Masks(program, {})
         self._like: object = None
-        self._frozen = {site: self._rows(numbers) for site, numbers in program.freezes.items()}
+        self._stops = {site: self._stop(site) for site in program.sites}
 
-    def _rows(self, numbers: Sequence[int]) -> tuple[tuple[int, ...], Tensor, Tensor, Tensor]:
-        """The edits, the rows that have one of them, their twins, and which has which."""
-        batch, members = self.batch, self._program.members
-        device = batch.ids.device
-        twins = range(len(batch), len(batch.ids))
-        mine = torch.zeros(len(batch.ids), len(numbers), device=device)
-        for row in batch.twins:
-            has = [members is None or bool(members[row, number]) for number in numbers]
-            # Two at one site of one row are one: the first is the one that acts.
-            mine[row] = torch.tensor(
-                [float(h and not any(has[:i])) for i, h in enumerate(has)], device=device
-            )
-        pairs = [(r, t) for r, t in zip(batch.twins, twins, strict=True) if mine[r].any()]
-        rows, others = (torch.tensor(side, device=device) for side in zip(*pairs, strict=True))
-        return tuple(numbers), rows, others, mine
+    def _stop(self, site: Site) -> Stop:
+        program = self._program
+        frozen = program.freezes.get(site)
+        return Stop(
+            Hold.of(program, frozen, self.batch) if frozen else None,
+            program.watches.get(site),
+            program.groups.get(site),
+            program.splices.get(site, ()),
+            program.patches.get(site, ()),
+        )
 
     def start_pass(self, positions: Tensor, alive: tuple[bool, ...] | None = None) -> None:
         """Prepare for the next forward pass, over tokens at `positions` ``(batch, pos)``.
@@ -177,76 +237,84 @@ class Surgeon:
                 self._like = alive, holds
                 here = torch.tensor(alive, device=positions.device)[:, None]
                 by_scope = {s: here if h else None for s, h in zip(scopes, holds, strict=True)}
-                self._masks = Masks(self._program, by_scope)
+                self._masks = Masks(self._program, by_scope, stays=True)
         self.recorder.start_pass(positions, is_new=alive is not None)
 
     def visit(self, site: Site, x: Tensor) -> Tensor | None:
         """What `x` ``(batch, pos, d_in)`` becomes, or None if nothing touches it."""
-        program, changed = self._program, False
-        if site in self._frozen:
-            x, changed = self._freeze(site, x), True
-        if site in program.watches:
-            self._watched[site] = program.watches[site].activations(x)
-        self._read(site, x)
-        additions = list(self._additions(site, x))
+        stop = self._stops.get(site)
+        if stop is None:  # only read
+            return None
+        if stop.freeze is not None:
+            x = self._freeze(stop.freeze, x)
+        if stop.watch is not None:
+            self._watched[site] = stop.watch.activations(x)
+        self._read(stop, site, x)
+        additions = list(self._additions(stop, site, x))
         if not additions:
-            return x if changed else None
+            return None if stop.freeze is None else x
         sizes = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
+        changed = x.float()
         for one in additions:
             self.recorder.add(one.numbers, one.amounts, one.row_norms, sizes)
-        return (x.float() + sum(one.difference for one in additions)).to(x.dtype)
+            changed = changed + one.difference
+        return changed.to(x.dtype)
 
-    def _freeze(self, site: Site, x: Tensor) -> Tensor:
+    def _freeze(self, hold: Hold, x: Tensor) -> Tensor:
         """`x` with the twin's activation in the rows that are frozen here."""
-        numbers, rows, twins, mine = self._frozen[site]
-        held = x.index_copy(0, rows, x[twins])
+        held = x.index_copy(0, hold.rows, x[hold.twins])
         norms = torch.linalg.vector_norm(held.float() - x.float(), dim=-1)
         sizes = torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
-        self.recorder.add(numbers, norms[..., None] * mine[:, None], None, sizes)
+        self.recorder.add(hold.numbers, norms[..., None] * hold.mine[:, None], None, sizes)
         return held
 
-    def _read(self, site: Site, x: Tensor) -> None:
+    def _read(self, stop: Stop, site: Site, x: Tensor) -> None:
         """What is read at `site`, to be added there or where it is written."""
-        program, pending = self._program, self._pending
-        group = program.groups.get(site)
-        if group is not None:
-            mask = self._masks.of_group(group)
+        if stop.group is not None:
+            mask = self._masks.of_group(stop.group)
             if mask is not None:
-                addition = self._of_group(group, mask, x)
-                pending.setdefault(site.writes_at, []).append(addition)
-        for splice in program.splices.get(site, ()):
+                addition = self._of_group(stop.group, mask, x)
+                self._pending.setdefault(site.writes_at, []).append(addition)
+        for splice in stop.splices:
             mask = self._masks.of_edit(splice.number)
             if mask is not None:
                 output = splice.output(x[mask])
-                pending.setdefault(site.writes_at, []).append((splice, mask, output))
+                self._pending.setdefault(site.writes_at, []).append((splice, mask, output))
 
-    def _of_group(self, group: Group, mask: Tensor, x: Tensor) -> Addition:
+    def _of_group(self, group: Group, mask: Mask, x: Tensor) -> Addition:
         """What the edits of `group` add."""
         if group.is_constant and group.site in self._masks.constants:
             return self._masks.constants[group.site]
-        if group.conditions:
-            mask = mask.expand(*x.shape[:-1], len(group.terms)).clone()
-        for site, terms, places, above in group.conditions:
-            mask[..., terms] &= self._watched[site][..., places] > above
-        coefficients = group.coefficients(x).masked_fill(~mask, 0)
+        hidden = self._unmet(group, mask, x) if group.conditions else mask.hidden
+        coefficients = group.coefficients(x)
+        if hidden is not None:
+            coefficients = coefficients.masked_fill(hidden, 0)
         addition = Addition(group.numbers, coefficients, group.row_norms, coefficients @ group.rows)
         if group.is_constant:
             self._masks.constants[group.site] = addition
         return addition
 
-    def _additions(self, site: Site, x: Tensor) -> Iterator[Addition]:
+    def _unmet(self, group: Group, mask: Mask, x: Tensor) -> Tensor:
+        """Where the terms of `group` do not act, conditions included ``(batch, pos, term)``."""
+        on = mask.on.expand(*x.shape[:-1], len(group.terms)).clone()
+        for site, terms, places, above in group.conditions:
+            on[..., terms] &= self._watched[site][..., places] > above
+        return ~on
+
+    def _additions(self, stop: Stop, site: Site, x: Tensor) -> Iterator[Addition]:
         """What the edits that write at `site` add there."""
         for found in self._pending.pop(site, ()):
             yield found if isinstance(found, Addition) else _spliced(*found, x)
         if self._like is not None:  # patches are of the prompt
             return
-        for patch in self._program.patches.get(site, ()):
+        for patch in stop.patches:
             difference = patch.difference(x, self._positions)
             mask = self._masks.of_edit(patch.number)
             assert mask is not None
             # Filled and not multiplied: padding may hold NaN, and NaN times 0 is NaN.
             difference = difference.masked_fill(~mask[..., None], 0)
-            yield Addition((patch.number,), difference.norm(dim=-1, keepdim=True), None, difference)
+            norms = difference.norm(dim=-1, keepdim=True)
+            yield Addition((patch.number,), norms, None, difference)
 
 
 def _spliced(splice: Reconstruction, mask: Tensor, output: Tensor, x: Tensor) -> Addition:

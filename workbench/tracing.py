@@ -242,13 +242,14 @@ def _serve(
     results: list,
 ) -> None:
     """Stop at `sites` in every pass, until `results` holds what the run returned."""
+    # Found once: to look a module up by its path takes as long as to stop there.
+    places = [site.find(model.nnsight) for site in sites]
     try:
         for _ in tracer.iter[:]:
-            for site in sites:
-                x = site.read(model.nnsight)
-                changed = visit(site, x)
+            for place in places:
+                changed = visit(place.site, place.read())
                 if changed is not None:
-                    site.write(model.nnsight, changed)
+                    place.write(changed)
     except OutOfOrderError:
         # An open loop ends by asking for a pass that never comes. Before the end of the run the
         # same error would mean that a site was asked for in the wrong order.

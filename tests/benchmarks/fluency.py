@@ -1,7 +1,8 @@
 """``python -m tests.benchmarks.fluency``: are the limits right, and does the safe band hold?
 
 1. Limits: how many texts of pocket are called fluent, strained and broken when nothing is edited,
-   and when features are pushed by four typical maxima.
+   and when features are pushed by four typical maxima. What one sub-layer writes is small beside
+   the stream that it is added to, so four maxima of it need not break anything.
 2. Band: `lab.calibrate` suggests a band for each feature from 8 prompts and one seed. Then texts
    are written at both ends of it, where it is weakest, on other prompts with another seed. The
    band of a feature holds if at least `HOLDS` of them are fluent. Features: those that are known to
@@ -15,7 +16,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 
 import torch
 
@@ -42,7 +43,7 @@ def main(count: int | None = None) -> None:
     lab = open_lab()
     prompts = heads(lab, PROMPTS)
     features = list(islice(chosen(lab), count))
-    for line in (*limits(lab, prompts, features), *bands(lab, prompts, features)):
+    for line in chain(limits(lab, prompts, features), bands(lab, prompts, features)):
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
 
@@ -109,11 +110,14 @@ def limits(lab: Lab, prompts: Sequence[Tokens], features: Sequence[Control]) -> 
         yield row(f"unsteered, {sampling}, beside another seed's text", beside)
     few = prompts[:4]
     [twins] = write(lab, few, [[]], "temperature 1")
-    for name, sign in (("+", 1), ("-", -1)):
-        each = [control.edits(sign * ABSURD) for control in features]
+    for where, some in (
+        ("residual features", [c for c in features if c.kind == "res"]),
+        ("features of sub-layers", [c for c in features if c.kind != "res"]),
+    ):
+        each = [control.edits(sign * ABSURD) for control in some for sign in (1, -1)]
         steered = write(lab, few, each, "temperature 1")
         found = Counter(f.verdict for t in steered for f in fluency(lab.engine, t, twins=twins))
-        yield row(f"{len(features)} features at {name}{ABSURD:g} typical maxima", found)
+        yield row(f"{len(some)} {where} at +-{ABSURD:g} typical maxima", found)
 
 
 def row(what: str, verdicts: Counter[str]) -> str:

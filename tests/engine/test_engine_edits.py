@@ -110,16 +110,6 @@ class TestEveryEditAtEveryKindOfSite:
         check_trace(model, suite, [edit], texts, wants)
         check_writing(model, suite, [edit], texts, wants)
 
-    def test_while_writing(self, model: Model, suite: RandomSuite, name: str, place: Place) -> None:
-        edit = EDITS[name](place)[0]
-        check_writing(model, suite, [edit], [LONG], [wanted(name, place, LONG)])
-
-    def test_while_writing_without_a_cache(
-        self, model: Model, suite: RandomSuite, name: str, place: Place
-    ) -> None:
-        edit, want = EDITS[name](place)[0], [wanted(name, place, LONG)]
-        check_writing(model, suite, [edit], [LONG], want, use_cache=False)
-
 
 SCOPES: dict[str, tuple[dict, Callable[[int, int], bool]]] = {
     "all but bos": ({}, lambda p, n: p > 0),
