@@ -150,7 +150,7 @@ def splice(*, error: bool = False, keep: bool = False, drop: bool = False) -> Ca
     def case(place: Place) -> tuple[Any, Rule]:
         named = (chosen(place), 3, 11, 4)
         kept = [i for i in range(D_SAE) if (i in named) == keep] if keep or drop else None
-        options = {"keep": named} if keep else {"drop": named} if drop else {}
+        options: dict[str, Any] = {"keep": named} if keep else {"drop": named} if drop else {}
         edit = Splice(site(place), error=error, **options)
 
         def value(x: Tensor, p: Tensor) -> Tensor:
