@@ -96,7 +96,8 @@ def test_a_trace_of_own_edits_is_what_each_gives_alone(model: Model, suite: Rand
 
 def test_the_lists_are_one_for_each_prompt(model: Model, suite: RandomSuite) -> None:
     prompts = [tokenize(model.tokenizer, text) for text in (LONG, SHORT)]
-    edit = Steer((1, 3), 1.0)
+    edit: Any = Steer((1, 3), 1.0)
+    wrong: Any = "up"
     for run in (trace, generate):
         with pytest.raises(ValueError, match="for each of the 2 prompts, got 1"):
             run(model, prompts, each=[[edit]], source=suite)
@@ -105,7 +106,7 @@ def test_the_lists_are_one_for_each_prompt(model: Model, suite: RandomSuite) -> 
         with pytest.raises(TypeError, match="edits is a list"):
             run(model, prompts, each=[edit, edit], source=suite)  # pyright: ignore[reportArgumentType]
         with pytest.raises(TypeError, match="edit 0 is 'up'"):
-            run(model, prompts, each=[[], ["up"]], source=suite)  # pyright: ignore[reportArgumentType]
+            run(model, prompts, each=[[], [wrong]], source=suite)
 
 
 def test_the_warning_says_whose_edit_did_nothing(model: Model, suite: RandomSuite) -> None:

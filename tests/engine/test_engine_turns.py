@@ -191,6 +191,23 @@ class TestLiveEdits:
         found = write(model, suite, edits=live, stream=stream)
         assert found.receipt.acts[0].steps[:2] == (0, 1)
 
+    def test_a_receipt_counts_every_feature_that_an_edit_was(
+        self, model: Model, suite: RandomSuite
+    ) -> None:
+        live = LiveEdits([Steer((1, 3), 1.0, unit="raw", when="generated")])
+        norms = [float(row(PLACE, i).pow(2).sum().sqrt()) for i in (3, 7)]
+        assert abs(norms[0] - norms[1]) > 0.1
+
+        def stream(step: Step) -> None:
+            if step.index == 2:
+                live.replace(0, Steer((1, 7), 1.0, unit="raw", when="generated"))
+
+        found = write(model, suite, edits=live, stream=stream, max_new_tokens=6, min_new_tokens=6)
+        # Five tokens were read: two under the first feature, three under the second.
+        wanted = (2 * norms[0] + 3 * norms[1]) / 5
+        assert found.receipt.acts[0].steps == (1, 2, 3, 4, 5)
+        assert found.receipt.acts[0].mean_norm == pytest.approx(wanted, rel=1e-4)
+
     def test_an_edit_may_not_move(self) -> None:
         live = LiveEdits([Steer((1, 3), 1.0), When((0, 1), Steer((1, 3), 1.0))])
         with pytest.raises(ValueError, match="layer 1 res and cannot move to layer 2 res"):
