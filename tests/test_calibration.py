@@ -94,7 +94,7 @@ def test_points_are_what_plain_pytorch_finds(
 def test_the_effect_of_what_the_text_really_holds_is_large(lab: Lab) -> None:
     """A feature of the sea in texts of the sea: so a push must raise the effect of the re-read."""
     found = lab.calibrate(FEATURE, strengths=[2.0], max_new_tokens=20, progress=False).frame
-    plain, pushed = found["effect"]
+    plain, pushed = found["effect"].tolist()
     assert pushed > plain + 0.1
 
 
@@ -338,7 +338,7 @@ def test_a_strength_that_overflows_is_explained(lab: Lab) -> None:
 
 def test_the_figure_shows_the_frame(lab: Lab) -> None:
     found = lab.calibrate(FEATURE, strengths=[-1.0, 1.0], **QUICK)
-    drawn = json.loads(found.figure().to_json())
+    drawn = json.loads(str(found.figure().to_json()))
     effect, loss, repeated = drawn["data"][:3]
     assert effect["y"] == pytest.approx(list(found.frame["effect"]))
     assert loss["y"] == pytest.approx(list(found.frame["excess"]))

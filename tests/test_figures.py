@@ -24,7 +24,7 @@ def drawn() -> dict[str, Any]:
         title="topic:sea <b>",
         axis="steer by (typical maxima)",
     )
-    return json.loads(figure.to_json())
+    return json.loads(str(figure.to_json()))
 
 
 def test_curves_are_the_numbers_in_their_own_panels(drawn: dict[str, Any]) -> None:
