@@ -93,8 +93,8 @@ def test_points_are_what_plain_pytorch_finds(
 
 def test_the_effect_of_what_the_text_really_holds_is_large(lab: Lab) -> None:
     """A feature of the sea in texts of the sea: so a push must raise the effect of the re-read."""
-    found = lab.calibrate(FEATURE, strengths=[2.0], max_new_tokens=20, progress=False).frame
-    plain, pushed = found["effect"]
+    found = lab.calibrate(FEATURE, strengths=[2.0], max_new_tokens=20, progress=False)
+    plain, pushed = (point.effect for point in found.points)
     assert pushed > plain + 0.1
 
 

@@ -19,7 +19,7 @@ def drawn() -> dict[str, Any]:
         STRENGTH,
         [Curve("effect", "typical maxima", EFFECT), Curve("loss", "nats a token", LOSS, 1.25)],
         band=(-1.0, 0.5),
-        best=0.5,
+        best=-1.0,
         neutral=0.0,
         title="topic:sea <b>",
         axis="steer by (typical maxima)",
@@ -31,7 +31,7 @@ def test_curves_are_the_numbers_in_their_own_panels(drawn: dict[str, Any]) -> No
     effect, loss, best = drawn["data"]
     assert (effect["x"], effect["y"], effect["yaxis"]) == (STRENGTH, EFFECT, "y")
     assert (loss["x"], loss["y"], loss["yaxis"]) == (STRENGTH, LOSS, "y2")
-    assert (best["x"], best["y"], best["text"]) == ([0.5], [0.7], ["best 0.5"])
+    assert (best["x"], best["y"], best["text"]) == ([-1.0], [0.1], ["best -1"])
 
 
 def test_axes_say_their_units(drawn: dict[str, Any]) -> None:

@@ -172,16 +172,18 @@ class Calibration:
 
     def figure(self) -> go.Figure:
         """Effect, loss and repetition against strength, with the band shaded."""
-        column = {str(name): values.tolist() for name, values in self.frame.items()}
-        own = self.effect_unit or "caller's measure"
+        own, points = self.effect_unit or "caller's measure", self.points
+        effect = [point.effect for point in points]
+        excess = [point.excess for point in points]
+        repeated = [point.repetition for point in points]
         curves = [
-            Curve("effect", own, column["effect"], height=1.2),
-            Curve("loss above twin", "nats a token", column["excess"], FLUENT_EXCESS),
-            Curve("repetition", "share of 4-grams", column["repetition"], FLUENT_REPETITION, 0.8),
+            Curve("effect", own, effect, height=1.2),
+            Curve("loss above twin", "nats a token", excess, FLUENT_EXCESS),
+            Curve("repetition", "share of 4-grams", repeated, FLUENT_REPETITION, 0.8),
         ]
         where = f"feature ({self.feature[0]}, {self.feature[1]}) at {self.kind}"
         return calibration_curve(
-            column["strength"],
+            [point.strength for point in points],
             curves,
             band=self.band,
             best=self.best,
