@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import contrast as module
-from workbench.contrast import Sides, auroc
+from workbench import text_features as module
+from workbench.contrast import auroc
 from workbench.directions import Directions, random_direction
 from workbench.lab import Lab
 from workbench.pocket.corpus import documents
 from workbench.sites import Site
+from workbench.text_features import Sides
 from workbench.tracing import generate, trace
 
 LAYERS = (1, 3, 5)
@@ -244,7 +245,7 @@ def test_a_repeated_text_counts_once(lab: Lab, german) -> None:
     once = lab.contrast(*german, **options)
     twice = lab.contrast([*german[0], german[0][2]], german[1], **options)
     pd.testing.assert_frame_equal(once.frame, twice.frame)
-    assert twice.notes == ("1 repeated texts count once",)
+    assert twice.notes == ("texts that came again were left out: 1",)
     assert once.notes == ()
 
 
@@ -257,13 +258,13 @@ def test_bad_input_is_named(lab: Lab, german) -> None:
         lab.contrast(there, None, **options)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="a prompt is a text"):
         lab.contrast([3.5], lacking, **options)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="no positive texts"):
+    with pytest.raises(ValueError, match="positive is empty"):
         lab.contrast([], lacking, **options)
-    with pytest.raises(ValueError, match="no negative texts"):
+    with pytest.raises(ValueError, match="negative is empty"):
         lab.contrast(there, [], **options)
     with pytest.raises(ValueError, match="prompt is empty"):
         lab.contrast([*there, ""], lacking, **options)
-    with pytest.raises(ValueError, match="1 texts stand on both sides, such as"):
+    with pytest.raises(ValueError, match=r"stands in positive and in negative \(1 such\)"):
         lab.contrast(there, [*lacking, there[0]], **options)
     with pytest.raises(ValueError, match="k must be at least 1"):
         lab.contrast(there, lacking, k=0, **options)
