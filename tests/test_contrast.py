@@ -163,6 +163,23 @@ def test_held_out_texts_have_no_part_in_the_choice(lab: Lab, german) -> None:
     assert list(before["held_out"]) != list(after["held_out"])
 
 
+def test_scales_are_those_of_the_texts_that_choose(lab: Lab, german) -> None:
+    bare = wb.Suite(None, model="pocket")
+    bare.use(lab.sae(layer=3), Site(3))
+    sides = Sides.of(*([lab.tokens(t) for t in side] for side in german), seed=0)
+    [reading] = module.read_texts(lab.engine, bare, sides, [Site(3)], progress=False)
+    peaks = torch.stack(
+        [
+            lab.sae(layer=3).encode(activation(lab, text, 3)).max(0).values
+            for text in (*german[0], *german[1])
+        ]
+    )[:, reading.features]
+    own = peaks[torch.from_numpy(sides.chooses)].max(0).values
+    expected = torch.where(own > 0, own, 1.0)
+    torch.testing.assert_close(torch.from_numpy(reading.scale), expected, rtol=1e-3, atol=1e-3)
+    assert (expected < peaks.max(0).values - 0.1).any()
+
+
 def test_little_memory_gives_the_same(lab: Lab, german, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lab.contrast(*german, progress=False)
     passes: list[tuple[int, int]] = []

@@ -204,7 +204,8 @@ def _table(search: Trial, judge: Trial, edits: list[Steer], live: Live, seed: in
     def row(
         what: str, some: Sequence[Steer], source: FeatureSource | None = None, **own: object
     ) -> dict:
-        scores = judge.gain(some, source), judge.price(some, source), search.gain(some, source)
+        chosen = search.gain(some) if source is None else np.nan  # a control was not chosen
+        scores = judge.gain(some, source), judge.price(some, source), chosen
         return {"what": what, **blank, **own, **dict(zip(SCORES, scores, strict=True))}
 
     def mean(what: str, draw: Callable[[], tuple[list[Steer], FeatureSource]]) -> dict:
