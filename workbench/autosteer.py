@@ -46,6 +46,7 @@ LEAST = 0.01
 """Nats a token that a further edit must bring: less is within the noise of a few examples."""
 SEARCH, DRAWS = 32, 5
 """Examples that the search reads at most, and draws of each control."""
+SCORES = ("gain", "price", "chosen")
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,21 +140,22 @@ def _candidates(
 ) -> tuple[list[tuple[Site, int, float]], Live]:
     """Features to try with the activation that strength 1 stands for, and all that are live."""
     keyed: list[tuple[float, Site, int, float]] = []
+    labelled: dict[tuple[Site, int], float] = {}
     live: Live = {}
-    named = {(found.site, found.index) for found in suite.find(name)} if name else set()
+    named = [(found.site, found.index) for found in suite.find(name)] if name else []
     for reading in readings:
         live[reading.site] = reading.features
         keys = ranking(reading, sides.positive[:, None], sides.chooses)[:, 0]
         for i in np.argsort(-keys, kind="stable")[:CANDIDATES]:
             place = reading.site, int(reading.features[i])
             keyed.append((float(keys[i]), *place, float(reading.scale[i])))
-        keyed += [
-            (2.0, reading.site, index, float(reading.scale[i]))  # above every AUROC
-            for i, index in enumerate(reading.features.tolist())
-            if (reading.site, index) in named
-        ]
+        for i, index in enumerate(reading.features.tolist()):
+            if (reading.site, index) in named:
+                labelled[reading.site, index] = float(reading.scale[i])
+    surest = [place for place in named if place in labelled][: CANDIDATES // 2]
     keyed.sort(key=lambda row: -row[0])
-    found = {(site, index): size for _, site, index, size in keyed}
+    found = {place: labelled[place] for place in surest}
+    found |= {(site, index): size for _, site, index, size in keyed}
     return [(site, index, size) for (site, index), size in found.items()][:CANDIDATES], live
 
 
@@ -222,9 +224,6 @@ def _table(search: Trial, judge: Trial, edits: list[Steer], live: Live, seed: in
         rows.append(mean("random directions", lambda: _noise(suite, edits, random)))
     frame = pd.DataFrame(rows, columns=["what", *blank, *SCORES])
     return frame.astype({"layer": "Int64", "feature": "Int64"})
-
-
-SCORES = ("gain", "price", "chosen")
 
 
 def _norm(suite: Suite, edit: Steer) -> float:
