@@ -11,12 +11,13 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import contrast as module
-from workbench.contrast import Sides, auroc
+from workbench import text_features as module
+from workbench.contrast import auroc
 from workbench.directions import Directions, random_direction
 from workbench.lab import Lab
 from workbench.pocket.corpus import documents
 from workbench.sites import Site
+from workbench.text_features import Sides
 from workbench.tracing import generate, trace
 
 LAYERS = (1, 3, 5)
@@ -162,6 +163,23 @@ def test_held_out_texts_have_no_part_in_the_choice(lab: Lab, german) -> None:
     assert list(before["held_out"]) != list(after["held_out"])
 
 
+def test_scales_are_those_of_the_texts_that_choose(lab: Lab, german) -> None:
+    bare = wb.Suite(None, model="pocket")
+    bare.use(lab.sae(layer=3), Site(3))
+    sides = Sides.of(*([lab.tokens(t) for t in side] for side in german), seed=0)
+    [reading] = module.read_texts(lab.engine, bare, sides, [Site(3)], progress=False)
+    peaks = torch.stack(
+        [
+            lab.sae(layer=3).encode(activation(lab, text, 3)).max(0).values
+            for text in (*german[0], *german[1])
+        ]
+    )[:, reading.features]
+    own = peaks[torch.from_numpy(sides.chooses)].max(0).values
+    expected = torch.where(own > 0, own, 1.0)
+    torch.testing.assert_close(torch.from_numpy(reading.scale), expected, rtol=1e-3, atol=1e-3)
+    assert (expected < peaks.max(0).values - 0.1).any()
+
+
 def test_little_memory_gives_the_same(lab: Lab, german, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lab.contrast(*german, progress=False)
     passes: list[tuple[int, int]] = []
@@ -244,7 +262,7 @@ def test_a_repeated_text_counts_once(lab: Lab, german) -> None:
     once = lab.contrast(*german, **options)
     twice = lab.contrast([*german[0], german[0][2]], german[1], **options)
     pd.testing.assert_frame_equal(once.frame, twice.frame)
-    assert twice.notes == ("1 repeated texts count once",)
+    assert twice.notes == ("texts that came again were left out: 1",)
     assert once.notes == ()
 
 
@@ -257,13 +275,13 @@ def test_bad_input_is_named(lab: Lab, german) -> None:
         lab.contrast(there, None, **options)  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="a prompt is a text"):
         lab.contrast([3.5], lacking, **options)  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="no positive texts"):
+    with pytest.raises(ValueError, match="positive is empty"):
         lab.contrast([], lacking, **options)
-    with pytest.raises(ValueError, match="no negative texts"):
+    with pytest.raises(ValueError, match="negative is empty"):
         lab.contrast(there, [], **options)
     with pytest.raises(ValueError, match="prompt is empty"):
         lab.contrast([*there, ""], lacking, **options)
-    with pytest.raises(ValueError, match="1 texts stand on both sides, such as"):
+    with pytest.raises(ValueError, match=r"stands in positive and in negative \(1 such\)"):
         lab.contrast(there, [*lacking, there[0]], **options)
     with pytest.raises(ValueError, match="k must be at least 1"):
         lab.contrast(there, lacking, k=0, **options)

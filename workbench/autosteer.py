@@ -28,17 +28,16 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.binding import FeatureSource
-from workbench.contrast import Reading, Sides, batches, ranking, read_texts
+from workbench.contrast import ranking
 from workbench.directions import Directions
 from workbench.edits import Steer
 from workbench.models import Model
 from workbench.sae.suite import Suite
 from workbench.sites import Site
-from workbench.tokens import Tokens, tokens_of
-from workbench.tracing import trace
+from workbench.text_features import Reading, Sides, read_texts
+from workbench.tokens import Tokens
+from workbench.trials import Trial
 
-OPENING, EXAMPLE = 16, 24
-"""Tokens of the unrelated opening, and of the example after it."""
 CANDIDATES, FINALISTS = 16, 4
 """Features that are tried at one strength, and those that are tried at others."""
 FIRST = 0.5
@@ -48,6 +47,7 @@ LEAST = 0.01
 """Nats a token that a further edit must bring: less is within the noise of a few examples."""
 SEARCH, DRAWS = 32, 5
 """Examples that the search reads at most, and draws of each control."""
+SCORES = ("gain", "price", "chosen")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,104 +72,6 @@ class Autosteer:
     def _repr_html_(self) -> str:
         notes = "".join(f"<p>note: {note}</p>" for note in self.notes)
         return f"{self.frame._repr_html_()}{notes}"  # pyright: ignore[reportCallIssue]
-
-
-@dataclass(frozen=True)
-class Passages:
-    """Texts of which the tokens from a place on are scored."""
-
-    texts: tuple[Tokens, ...]
-    starts: tuple[int, ...]
-    """The first scored token of each."""
-    base: float
-    """Their log-probability without edits, in nats a token."""
-
-    @classmethod
-    def of(cls, model: Model, texts: Sequence[Tokens], starts: Sequence[int]) -> Passages:
-        """Read them without edits."""
-        return cls(tuple(texts), tuple(starts), logprob(model, texts, starts))
-
-    @classmethod
-    def after(cls, model: Model, openings: Sequence[Tokens], texts: Sequence[Tokens]) -> Passages:
-        """Each of `texts` after the opening of another text; the openings are taken in turn."""
-        joined, starts = [], []
-        for number, text in enumerate(texts, 1):  # so that no text follows its own opening
-            opening = openings[number % len(openings)].ids[:OPENING]
-            joined.append(
-                tokens_of(model.tokenizer, [*opening, *text.ids[_bos(model) :][:EXAMPLE]])
-            )
-            starts.append(len(opening))
-        return cls.of(model, joined, starts)
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Texts on which edits are tried."""
-
-    model: Model
-    suite: Suite
-    examples: Passages
-    """The examples after openings of other texts."""
-    switched: Passages
-    """The other texts after such openings."""
-    others: Passages
-    """The other texts as they are."""
-
-    @classmethod
-    def of(
-        cls, model: Model, suite: Suite, examples: Sequence[Tokens], others: Sequence[Tokens]
-    ) -> Trial:
-        """Read all without edits."""
-        cut = [tokens_of(model.tokenizer, other.ids[: OPENING + EXAMPLE]) for other in others]
-        return cls(
-            model,
-            suite,
-            Passages.after(model, others, examples),
-            Passages.after(model, others, others),
-            Passages.of(model, cut, [1] * len(cut)),
-        )
-
-    def gain(self, edits: Sequence[Steer], source: FeatureSource | None = None) -> float:
-        """Nats a token by which the examples become likelier."""
-        return self._rise(self.examples, edits, source)
-
-    def price(self, edits: Sequence[Steer], source: FeatureSource | None = None) -> float:
-        """Nats a token by which the other texts become less likely."""
-        return -self._rise(self.others, edits, source)
-
-    def own_gain(self, edits: Sequence[Steer], least: float) -> float:
-        """The gain less what any text gains there; the gain alone where that is below `least`."""
-        gain = self.gain(edits)
-        if gain < least:
-            return gain
-        return gain - max(0.0, self._rise(self.switched, edits, None))
-
-    def _rise(
-        self, passages: Passages, edits: Sequence[Steer], source: FeatureSource | None
-    ) -> float:
-        found = logprob(self.model, passages.texts, passages.starts, edits, source or self.suite)
-        return found - passages.base
-
-
-def logprob(
-    model: Model,
-    texts: Sequence[Tokens],
-    starts: Sequence[int],
-    edits: Sequence[Steer] = (),
-    source: FeatureSource | None = None,
-) -> float:
-    """Mean log-probability of the tokens of each text from its start on, in nats a token.
-
-    Each text counts alike, however long it is.
-    """
-    found = []
-    for batch in batches(model, texts):
-        logits = trace(model, [texts[i] for i in batch], edits=edits, source=source).logits
-        for i, row in zip(batch, logits, strict=True):
-            ids = torch.tensor(texts[i].ids[starts[i] :])
-            scores = row[-len(ids) - 1 : -1].float().log_softmax(-1)
-            found.append(float(scores.gather(1, ids[:, None]).mean()))
-    return float(np.mean(found))
 
 
 def autosteer(
@@ -203,7 +105,7 @@ def autosteer(
     """
     if size < 1:
         raise ValueError(f"size must be at least 1, got {size}")
-    sides = Sides.of(examples, against, seed)
+    sides = Sides.of(examples, against, seed, ("examples", "against"))
     whole = bool(sides.chooses.all())
 
     def trial(rows: np.ndarray, most: int | None = None) -> Trial:
@@ -230,11 +132,6 @@ def autosteer(
     return Autosteer(name, tuple(edits), frame, notes)
 
 
-def _bos(model: Model) -> int:
-    """How many tokens stand before every text."""
-    return int(model.tokenizer.bos_token_id is not None)
-
-
 Live = dict[Site, np.ndarray]
 """Features that were active in the texts, by site."""
 
@@ -244,21 +141,22 @@ def _candidates(
 ) -> tuple[list[tuple[Site, int, float]], Live]:
     """Features to try with the activation that strength 1 stands for, and all that are live."""
     keyed: list[tuple[float, Site, int, float]] = []
+    labelled: dict[tuple[Site, int], float] = {}
     live: Live = {}
-    named = {(found.site, found.index) for found in suite.find(name)} if name else set()
+    named = [(found.site, found.index) for found in suite.find(name)] if name else []
     for reading in readings:
         live[reading.site] = reading.features
         keys = ranking(reading, sides.positive[:, None], sides.chooses)[:, 0]
         for i in np.argsort(-keys, kind="stable")[:CANDIDATES]:
             place = reading.site, int(reading.features[i])
             keyed.append((float(keys[i]), *place, float(reading.scale[i])))
-        keyed += [
-            (2.0, reading.site, index, float(reading.scale[i]))  # above every AUROC
-            for i, index in enumerate(reading.features.tolist())
-            if (reading.site, index) in named
-        ]
+        for i, index in enumerate(reading.features.tolist()):
+            if (reading.site, index) in named:
+                labelled[reading.site, index] = float(reading.scale[i])
+    surest = [place for place in named if place in labelled][: CANDIDATES // 2]
     keyed.sort(key=lambda row: -row[0])
-    found = {(site, index): size for _, site, index, size in keyed}
+    found = {place: labelled[place] for place in surest}
+    found |= {(site, index): size for _, site, index, size in keyed}
     return [(site, index, size) for (site, index), size in found.items()][:CANDIDATES], live
 
 
@@ -309,7 +207,8 @@ def _table(search: Trial, judge: Trial, edits: list[Steer], live: Live, seed: in
     def row(
         what: str, some: Sequence[Steer], source: FeatureSource | None = None, **own: object
     ) -> dict:
-        scores = judge.gain(some, source), judge.price(some, source), search.gain(some, source)
+        chosen = search.gain(some) if source is None else np.nan  # a control was not chosen
+        scores = judge.gain(some, source), judge.price(some, source), chosen
         return {"what": what, **blank, **own, **dict(zip(SCORES, scores, strict=True))}
 
     def mean(what: str, draw: Callable[[], tuple[list[Steer], FeatureSource]]) -> dict:
@@ -328,9 +227,6 @@ def _table(search: Trial, judge: Trial, edits: list[Steer], live: Live, seed: in
     return frame.astype({"layer": "Int64", "feature": "Int64"})
 
 
-SCORES = ("gain", "price", "chosen")
-
-
 def _norm(suite: Suite, edit: Steer) -> float:
     """Norm of what an edit adds."""
     size = suite.typical_maximum(edit.site, edit.index) if edit.unit == "max" else 1.0
@@ -344,7 +240,8 @@ def _features(
     found = []
     for edit in edits:
         own = {one.index for one in edits if one.site == edit.site}
-        index = int(random.choice([i for i in live[edit.site].tolist() if i not in own]))
+        others = [i for i in live[edit.site].tolist() if i not in own]
+        index = int(random.choice(others or [edit.index]))  # where nothing else is live
         norm = float(suite.sae_at(edit.site).direction(index).norm())
         strength = _norm(suite, edit) / norm
         found.append(Steer((edit.site.layer, index), strength, kind=edit.kind, unit="raw"))

@@ -17,7 +17,7 @@ import torch
 from workbench.autosteer import Autosteer, autosteer
 from workbench.binding import site_of
 from workbench.calibration import Calibration, Mode
-from workbench.contrast import Contrast, Pool, contrast
+from workbench.contrast import Contrast, contrast
 from workbench.doctor import free_bytes
 from workbench.edits import Ablate, Clamp, Edit, Steer, When
 from workbench.evaluation import Check, check, mean_activations, mean_norms
@@ -33,6 +33,7 @@ from workbench.sae.shelf import parse_bytes
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
 from workbench.strengths import Control, Effect, beginnings, calibrate
+from workbench.text_features import Pool
 from workbench.tokens import Prompt, Tokens, tokenize
 from workbench.tracing import Generation, LiveEdits, Step, generate, trace
 

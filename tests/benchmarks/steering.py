@@ -44,9 +44,9 @@ from workbench.sites import Site
 from workbench.tokens import Tokens, tokens_of
 from workbench.tracing import Generation, generate
 
-TEXTS, TEXT_TOKENS, TEXT_SEED = 40, 40, 810
+TEXTS, TEXT_TOKENS, TEXT_SEED = 32, 40, 810
 """Texts a side, for contrast and autosteer."""
-CHOOSING, SCORING = 6, 16
+CHOOSING, SCORING = 6, 12
 CHOOSING_SEED, SCORING_SEED, BAND_SEED = 811, 812, 813
 """Prompts and their documents; also the seeds of the sampling."""
 NEW, FLUENT = 40, 0.8
@@ -56,9 +56,9 @@ FEATURES, FEATURE_STRENGTHS = 3, (0.5, 0.75, 1.25, 2.0)
 VECTOR_LAYERS, VECTOR_STRENGTHS = (1, 3, 5), (0.5, 1.0, 2.0, 3.0)
 EXAMPLES = (16, 48, 96)
 """Tokens of the example that is put before the prompt."""
-DRAWS = 3
+DRAWS = 2
 """Random directions."""
-WINDOW, WINDOWS_OF = 16, 1500
+WINDOW, WINDOWS_OF = 16, 1200
 """Tokens of a text of the recall table, and documents that they are cut from."""
 
 
