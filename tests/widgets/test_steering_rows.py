@@ -56,15 +56,22 @@ def test_a_slider_that_is_let_go_is_sent_at_once(bridge: Bridge) -> None:
     panel = samples.steering()
     heard = listen(panel, "set")
     slider = bridge.show(panel).locator(".wb-range").first
-    # Both events in one task: the pause cannot have passed when the message leaves.
-    slider.evaluate(
-        """input => {
+    # All in one task: what is sent in it has waited for no pause.
+    at_once = slider.evaluate(
+        """(input, id) => {
+            const model = bridge.model(id);
+            const { send } = model;
+            const sent = [];
+            model.send = (content) => { sent.push(content.value); send.call(model, content); };
             input.dispatchEvent(new Event('pointerdown'));
             input.value = '2';
             input.dispatchEvent(new Event('input'));
             input.dispatchEvent(new Event('change'));
-        }"""
+            return sent;
+        }""",
+        panel.model_id,
     )
+    assert at_once == [2]
     bridge.until(lambda: heard)
     bridge.page.wait_for_timeout(200)
     assert heard == [setting("a", "value", 2)]

@@ -209,6 +209,7 @@ def test_settings_are_told_and_nonsense_is_not(bridge: Bridge) -> None:
     bridge.painted()
     assert host.get_by_label("Tokens", exact=True).input_value() == "20"
     assert host.get_by_label("Seed", exact=True).input_value() == "7"
+    assert panel.error == ""  # Python was not even asked
     assert len(heard) == 4
     host.get_by_role("button", name="New seed").click()
     bridge.until(lambda: len(heard) == 5)

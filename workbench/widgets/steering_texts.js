@@ -86,7 +86,7 @@ export class Texts {
   pointed(column) {
     const token = column.tokens[column.at];
     this.legend.point(token ? this.scale().share(token.shift ?? 0) : null);
-    if (this.strip?.column === column) this.strip.draw(this.scale().share);
+    if (this.strip?.column === column) this.strip.draw();
   }
 
   // ---------------------------------------------------------------------------- from Python
@@ -152,7 +152,7 @@ export class Texts {
     this.legend.show(this.scale(), "linear", `shading: ${SHIFT_UNIT}`, "", SHADE);
     this.markDifferences();
     for (const [id, column] of this.columns) column.caret.hidden = !this.running || id !== this.writing;
-    this.strip?.draw(share);
+    this.strip?.draw();
   }
 
   markDifferences() {

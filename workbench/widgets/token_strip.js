@@ -38,8 +38,7 @@ export class TokenStrip {
     return index < this.column.tokens.length ? index : -1;
   }
 
-  /** @param {(shift: number) => number} share of the colour ramp */
-  draw(share) {
+  draw() {
     const { canvas, column, frame } = this;
     const { tokens } = column;
     this.node.hidden = !tokens.some((token) => token.shift !== undefined || token.entropy !== undefined);
@@ -54,27 +53,26 @@ export class TokenStrip {
     this.pitch = Math.min(WIDEST, width / tokens.length);
     const bar = Math.max(1, this.pitch - (this.pitch > 3 ? 1 : 0));
     const line = frame.colour("--wb-line");
-    const lane = (/** @type {"shift" | "entropy"} */ key, /** @type {number} */ floor, /** @type {(value: number) => string} */ colour) => {
+    const lane = (/** @type {"shift" | "entropy"} */ key, /** @type {number} */ floor, /** @type {string} */ colour) => {
       const most = tokens.reduce((a, token) => Math.max(a, token[key] ?? 0), 0);
       context.fillStyle = line;
       context.fillRect(0, floor - 1, this.pitch * tokens.length, 1);
       // How unsure the model was is the background to how far it was moved.
       context.globalAlpha = key === "entropy" ? 0.5 : 1;
+      context.fillStyle = colour;
       tokens.forEach((token, i) => {
         const value = token[key] ?? 0;
         if (!(value > 0)) return;
         const tall = Math.max(1, (value / most) * (LANE - 1));
-        context.fillStyle = colour(value);
         context.fillRect(i * this.pitch, floor - tall, bar, tall);
       });
       context.globalAlpha = 1;
       return most;
     };
-    const faint = frame.colour("--wb-faint");
     const most = [
-      // From the part of the ramp that stands out from the page.
-      lane("shift", LANE, (value) => frame.ramp.css[stepOf(0.35 + share(value) * (1 - SHADE))]),
-      lane("entropy", height, () => faint),
+      // Height tells the value; the colour is that of the text's strongest shade.
+      lane("shift", LANE, frame.ramp.css[stepOf(SHADE)]),
+      lane("entropy", height, frame.colour("--wb-faint")),
     ];
     this.names.forEach(({ node }, i) => { /** @type {HTMLElement} */ (node.lastChild).textContent = `to ${short(most[i])} nats`; });
     this.drawMarks(context, height);
