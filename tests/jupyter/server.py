@@ -83,7 +83,7 @@ def jupyterlab(root: Path, scratch: Path, *, theme: str = "light") -> Iterator[S
             _stop(process)
 
 
-def _wait(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 90) -> None:
+def _wait(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:

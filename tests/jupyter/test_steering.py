@@ -38,7 +38,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("notebooks")
     cells = [nbformat.v4.new_code_cell(source) for source in CELLS]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / NAME)
+    # Without a kernel's name JupyterLab asks which to take.
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / NAME)
     return folder
 
 
@@ -59,7 +61,7 @@ def page(server: Server) -> Iterator[Page]:
         context = browser.new_context(viewport={"width": 1280, "height": 1100})
         context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
         found = context.new_page()
-        found.set_default_timeout(30_000)
+        found.set_default_timeout(int(os.environ.get("WORKBENCH_PATIENCE", "30")) * 1000)
         yield found
         browser.close()
 

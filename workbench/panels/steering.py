@@ -23,7 +23,7 @@ from workbench.panels.last_texts import LastTexts
 from workbench.panels.steering_draft import Draft, LiveRows
 from workbench.panels.steering_rows import Reading, new_row, read_rows, shown_row, with_mode
 from workbench.panels.steering_search import search
-from workbench.panels.steering_texts import BASELINES
+from workbench.panels.steering_texts import BASELINES, check_baselines
 from workbench.panels.steering_writer import TextWriter
 from workbench.recipes import Recipe, Settings, check_turns, open_recipe
 from workbench.rows import Mode, Row
@@ -33,6 +33,13 @@ from workbench.widgets import SteeringPanel
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
+
+
+MESSAGES = (
+    *("run", "stop", "set", "add", "add_splice", "remove", "move", "settings"),
+    *("baseline", "freeze", "search", "export", "open_recipe"),
+)
+"""What the page asks for; each has its handler below."""
 
 
 class Steering(Panel[SteeringPanel]):
@@ -93,23 +100,22 @@ class Steering(Panel[SteeringPanel]):
             max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed
         )
         chat = not isinstance(prompt, str)
-        rows: list[Row] = []
-        check_kind(kind)
         check_finite("strength", strength)
+        more: dict[str, Any] = {"when": when}
+        if strength or mode == "steer":
+            more["value"] = float(strength)
+        rows: list[Row] = []
         for layer, index in features:
-            more = {"value": float(strength)} if strength or mode == "steer" else {}
             taken = [row.id for row in rows]
-            rows.append(new_row(lab, taken, Site(layer, kind), index, mode, when=when, **more))
-        unknown = {*baselines} - {one["id"] for one in BASELINES}
-        if unknown:
-            raise ValueError(f"no such baseline: {', '.join(sorted(unknown))}; there are "
-                             f"{', '.join(one['id'] for one in BASELINES)}")  # fmt: skip
+            site = Site(layer, check_kind(kind))
+            rows.append(new_row(lab, taken, site, index, mode, **more))
+        check_baselines(baselines)
         self.widget = SteeringPanel(
             title="Steering",
             subtitle=lab.engine.name,
             prompt="" if chat else prompt,
             turns=[dict(turn) for turn in check_turns(prompt)] if chat else [],
-            chats=lab.tokenizer.chat_template is not None,
+            chats=getattr(lab.tokenizer, "chat_template", None) is not None,
             rows=[shown_row(lab, row, low=low, high=high) for row in rows],
             sites=[{"layer": site.layer, "kind": site.kind} for site in lab.suite.sites],
             settings=asdict(settings),
@@ -120,13 +126,11 @@ class Steering(Panel[SteeringPanel]):
         self._twin = LastTexts(self.widget)
         self.job = LatestJob(self._failed, synchronous=synchronous)
         self.errands = Errands(self._errand_failed, synchronous=synchronous)
-        for name in ("run", "stop", "set", "add", "add_splice", "remove", "move", "settings"):
-            self.widget.on(name, getattr(self, f"_on_{name}"))
-        for name in ("baseline", "freeze", "search", "export", "open_recipe"):
+        for name in MESSAGES:
             self.widget.on(name, getattr(self, f"_on_{name}"))
         if recipe is not None:
             self.open(recipe)
-        self._update_code()
+        self._changed(starts=False)
 
     # ------------------------------------------------------------------------- for the user
 

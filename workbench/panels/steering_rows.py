@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.edits import Unit
 from workbench.rows import AMOUNTS, MODES, Above, Mode, Row
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Site, check_kind
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
@@ -249,8 +249,3 @@ def formula_of(row: Row) -> str:
 def _few(features: Sequence[int]) -> str:
     shown = ", ".join(map(str, features[:4]))
     return shown + (f" and {len(features) - 4} more" if len(features) > 4 else "")
-
-
-def known_kinds(lab: Lab) -> list[Kind]:
-    """The kinds of site that have SAEs."""
-    return list(dict.fromkeys(site.kind for site in lab.suite.sites))

@@ -63,6 +63,8 @@ class Column:
     run: int
     name: str
     tokenizer: Any
+    keeps: bool = False
+    """Whether the logits will be asked for."""
     tokens: list[dict[str, Any]] = field(default_factory=list)
     logits: list[Tensor] = field(default_factory=list)
     """Of each step, as long as they are not too many to keep."""
@@ -72,7 +74,7 @@ class Column:
         """Take a token from the model and show it."""
         self.began = time.monotonic() if self.began is None else self.began
         logits = step.logits[0].float().cpu()
-        if (len(self.logits) + 1) * len(logits) <= LOGITS:
+        if self.keeps and (len(self.logits) + 1) * len(logits) <= LOGITS:
             self.logits.append(logits)
         found = prediction(logits, step.ids[0], self.tokenizer)
         token = {
@@ -89,6 +91,18 @@ class Column:
         if self.began is None or len(self.tokens) < 2:
             return 0.0
         return (len(self.tokens) - 1) / max(time.monotonic() - self.began, 1e-9)
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Refuse what is no baseline.
+
+    Raises:
+        ValueError: Naming it, and those that there are.
+    """
+    known = [one["id"] for one in BASELINES]
+    unknown = sorted({*names} - {*known})
+    if unknown:
+        raise ValueError(f"no such baseline: {', '.join(unknown)}; there are {', '.join(known)}")
 
 
 def baseline_plan(

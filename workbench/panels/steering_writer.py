@@ -63,8 +63,12 @@ class TextWriter:
         for plan in sorted(draft.plans, key=lambda plan: plan.column != "plain"):
             if stop.is_set():
                 break
-            column = Column(widget, run, plan.column, self._lab.tokenizer)
-            written[plan.column] = self._text(plan, draft.settings, column, stop), column
+            edited = plan.source is not None
+            column = Column(widget, run, plan.column, self._lab.tokenizer, keeps=edited)
+            text = self._text(plan, draft.settings, column, stop)
+            written[plan.column] = text, column
+            if edited and not (stop.is_set() and superseded()):
+                self._note_shifts(text, column)
         if stop.is_set() and superseded():
             widget.finish(run, state="stopped")
             return draft.unfinished
@@ -96,7 +100,6 @@ class TextWriter:
         self, run: int, draft: Draft, written: Written, *, stopped: bool
     ) -> dict[str, str]:
         """Measure what was written, and show all of it; gives the rows' warnings."""
-        self._note_shifts(draft, written)
         texts = {name: text for name, (text, _) in written.items() if len(text.tokens)}
         steered = written.get("steered")
         acts = steered[0].receipt.acts if steered else ()
@@ -121,15 +124,12 @@ class TextWriter:
         )
         return quiet | draft.unfinished
 
-    def _note_shifts(self, draft: Draft, written: Written) -> None:
+    def _note_shifts(self, text: Generation, column: Column) -> None:
         """Note at each token of an edited text how far the edits moved it."""
-        for plan in draft.plans:
-            if plan.source is None or plan.column not in written:
-                continue
-            text, column = written[plan.column]
-            found = shifts(self._lab.engine, text, column.logits)
-            for token, shift in zip(column.tokens, found, strict=False):
-                token |= {"shift": shift.nats, "p_before": shift.p_before}
+        found = shifts(self._lab.engine, text, column.logits)
+        for token, shift in zip(column.tokens, found, strict=False):
+            token |= {"shift": shift.nats, "p_before": shift.p_before}
+        column.logits.clear()  # hundreds of megabytes for a large vocabulary
 
     def _meters(self, texts: Mapping[str, Generation]) -> dict[str, dict[str, Any]]:
         """How each text reads, against the unsteered one."""

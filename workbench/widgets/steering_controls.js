@@ -43,7 +43,15 @@ export class Scope {
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function field(tag, attributes) {
-  return element(tag, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+  const node = element(tag, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+  // JupyterLab keeps Enter from ending an input, as it does elsewhere; to leave it does.
+  if (tag === "input") node.addEventListener("keydown", (event) => {
+    const key = /** @type {KeyboardEvent} */ (event);
+    if (key.key !== "Enter" || key.isComposing) return;
+    node.blur();
+    node.focus();
+  });
+  return node;
 }
 
 /**
