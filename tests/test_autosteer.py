@@ -11,12 +11,12 @@ import torch
 
 import workbench as wb
 from tests.test_contrast import stories
-from workbench import autosteer as module
+from workbench.analysis import autosteer as module
+from workbench.analysis.text_features import Sides
+from workbench.analysis.trials import EXAMPLE, OPENING, Trial, logprob
 from workbench.lab import Lab
 from workbench.sites import Site
-from workbench.text_features import Sides
 from workbench.tokens import Tokens
-from workbench.trials import EXAMPLE, OPENING, Trial, logprob
 
 STEER = wb.Steer((3, 286), 0.75)
 
@@ -99,7 +99,7 @@ def test_texts_of_all_lengths_count_alike_and_in_small_batches(
         [by_hooks(lab, list(t.ids), s, []) for t, s in zip(texts, starts, strict=True)]
     )
     assert logprob(lab.engine, texts, starts) == pytest.approx(expected, abs=1e-4)
-    monkeypatch.setattr("workbench.text_features.BYTES", 1)
+    monkeypatch.setattr("workbench.analysis.text_features.BYTES", 1)
     assert logprob(lab.engine, texts, starts) == pytest.approx(expected, abs=1e-4)
 
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import random_sae
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from workbench.binding import site_of
+from workbench.engine.binding import site_of
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sites import Site

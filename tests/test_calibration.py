@@ -15,15 +15,15 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import strengths as module_under_test
-from workbench.calibration import Calibration, Point
-from workbench.edits import Clamp, Edit, Scale, Steer
-from workbench.fluency import verdict
+from workbench.analysis import strengths as module_under_test
+from workbench.analysis.calibration import Calibration, Point
+from workbench.analysis.fluency import verdict
+from workbench.analysis.strengths import FACTORS, SHARES, STEPS, Control
+from workbench.engine.edits import Clamp, Edit, Scale, Steer
+from workbench.engine.tracing import Generation
 from workbench.lab import Lab
 from workbench.sae.suite import Suite
 from workbench.sites import Site
-from workbench.strengths import FACTORS, SHARES, STEPS, Control
-from workbench.tracing import Generation
 
 PROMPTS = ("Once upon a time", "In addition, Clara and Martin hum the")
 FEATURE = (4, 26)

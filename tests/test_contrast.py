@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench import text_features as module
-from workbench.contrast import auroc
-from workbench.directions import Directions, random_direction
+from workbench.analysis import text_features as module
+from workbench.analysis.contrast import auroc
+from workbench.analysis.text_features import Sides
+from workbench.engine.directions import Directions, random_direction
+from workbench.engine.tracing import generate, trace
 from workbench.lab import Lab
 from workbench.pocket.corpus import documents
 from workbench.sites import Site
-from workbench.text_features import Sides
-from workbench.tracing import generate, trace
 
 LAYERS = (1, 3, 5)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import workbench as wb
-from workbench.evaluation import WrongSiteError
+from workbench.analysis.evaluation import WrongSiteError
 from workbench.lab import Lab
 from workbench.sae import SAE
 from workbench.sites import Site
@@ -179,7 +179,7 @@ def test_passages_are_cut_to_a_short_context(model) -> None:
 
 def test_a_fit_in_blocks_is_the_fit(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = lab.check(lab.sae(layer=3), texts=TEXTS).fit
-    monkeypatch.setattr("workbench.evaluation.BLOCK", 3)
+    monkeypatch.setattr("workbench.analysis.evaluation.BLOCK", 3)
     parts = lab.check(lab.sae(layer=3), texts=TEXTS).fit
     assert (parts.tokens, parts.l0) == (whole.tokens, whole.l0)
     assert parts.fvu == pytest.approx(whole.fvu, rel=1e-6)

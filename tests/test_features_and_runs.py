@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import RandomSuite
 
+from workbench.engine.receipts import Receipt
+from workbench.engine.tracing import trace
 from workbench.features import Features, logit_effects
 from workbench.models import Model
-from workbench.receipts import Receipt
 from workbench.runs import Run, open_run
 from workbench.sites import Site
 from workbench.tokens import tokenize
-from workbench.tracing import trace
 
 SITE = Site(1, "res")
 

@@ -11,9 +11,8 @@ import torch.nn.functional as F  # noqa: N812
 from conftest import RandomSuite
 
 import workbench as wb
-from workbench import fluency as module_under_test
-from workbench.edits import Steer
-from workbench.fluency import (
+from workbench.analysis import fluency as module_under_test
+from workbench.analysis.fluency import (
     BROKEN_EXCESS,
     BROKEN_REPETITION,
     FLUENT_EXCESS,
@@ -23,10 +22,11 @@ from workbench.fluency import (
     repetition,
     verdict,
 )
+from workbench.engine.edits import Steer
+from workbench.engine.tracing import Generation, generate
 from workbench.lab import Lab
 from workbench.models import Model
 from workbench.tokens import Tokens, tokenize, tokens_of
-from workbench.tracing import Generation, generate
 
 
 @pytest.fixture(scope="module")

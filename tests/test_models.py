@@ -20,12 +20,12 @@ from sae.hub_server import Hub, close_connections, connect
 from transformers import AutoConfig, Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from workbench import loading, sources
+from workbench.engine.tracing import trace
 from workbench.loading import Size, plan
 from workbench.models import load
 from workbench.sites import Site
 from workbench.sources import SHORT_NAMES, CannotLoadError, find_source
 from workbench.tokens import tokenize
-from workbench.tracing import trace
 
 TOKEN, OTHER_TOKEN = "hf_" + "r" * 34, "hf_" + "s" * 34
 GEMMA = "google/gemma-2-2b"

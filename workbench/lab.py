@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import torch
 
-from workbench.autosteer import Autosteer, autosteer
-from workbench.binding import site_of
-from workbench.calibration import Calibration, Mode
-from workbench.contrast import Contrast, contrast
+from workbench.analysis.autosteer import Autosteer, autosteer
+from workbench.analysis.calibration import Calibration, Mode
+from workbench.analysis.contrast import Contrast, contrast
+from workbench.analysis.evaluation import Check, check, mean_activations, mean_norms
+from workbench.analysis.evolution import relatives, relatives_frame
+from workbench.analysis.strengths import Control, Effect, beginnings, calibrate
+from workbench.analysis.text_features import Pool
 from workbench.doctor import free_bytes
-from workbench.edits import Ablate, Clamp, Edit, Steer, When
-from workbench.evaluation import Check, check, mean_activations, mean_norms
-from workbench.evolution import relatives, relatives_frame
+from workbench.engine.binding import site_of
+from workbench.engine.edits import Ablate, Clamp, Edit, Steer, When
+from workbench.engine.tracing import Generation, LiveEdits, Step, generate, trace
 from workbench.features import logit_effects
 from workbench.models import Busy, Model, load, wrap
 from workbench.pocket.manifest import verify, weights
@@ -32,10 +35,7 @@ from workbench.sae.published import PublishedSuite, is_published, open_sae
 from workbench.sae.shelf import parse_bytes
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
-from workbench.strengths import Control, Effect, beginnings, calibrate
-from workbench.text_features import Pool
 from workbench.tokens import Prompt, Tokens, tokenize
-from workbench.tracing import Generation, LiveEdits, Step, generate, trace
 
 if TYPE_CHECKING:
     from nnsight import TransformersModel
@@ -151,7 +151,7 @@ class Lab:
 
     @property
     def engine(self) -> Model:
-        """The model as the functions of `workbench.tracing` take it."""
+        """The model as the functions of `workbench.engine.tracing` take it."""
         return self._model
 
     @property
@@ -230,7 +230,7 @@ class Lab:
             texts: What to measure on; some passages of ours if left out.
 
         Raises:
-            WrongSiteError: See `workbench.evaluation.check`.
+            WrongSiteError: See `workbench.analysis.evaluation.check`.
         """
         return check(self._model, sae, self._passages(texts))
 
@@ -282,7 +282,7 @@ class Lab:
         edits: Sequence[Edit] = (),
         busy: Busy = "wait",
     ) -> Run:
-        """One traced forward pass; see `workbench.tracing.trace`.
+        """One traced forward pass; see `workbench.engine.tracing.trace`.
 
         Args:
             prompt: Text, ids or chat turns.
@@ -318,7 +318,7 @@ class Lab:
         stop: threading.Event | None = None,
         busy: Busy = "wait",
     ) -> Generation:
-        """Let the model continue a prompt; see `workbench.tracing.generate`."""
+        """Let the model continue a prompt; see `workbench.engine.tracing.generate`."""
         self.prepare(edits.edits if isinstance(edits, LiveEdits) else edits)
         return generate(
             self._model,
@@ -365,8 +365,8 @@ class Lab:
             prompt: What every text begins with.
             each: The lists; ``[]`` gives the unedited text.
             batch: How many to write at once.
-            options: Of `workbench.tracing.generate`, such as ``max_new_tokens`` and ``seed``, which
-                every text shares.
+            options: Of `workbench.engine.tracing.generate`, such as ``max_new_tokens`` and
+                ``seed``, which every text shares.
 
         Returns:
             A text for each list, equal to what `generate` gives for it alone.
@@ -396,7 +396,7 @@ class Lab:
         progress: bool = True,
         stop: threading.Event | None = None,
     ) -> Calibration:
-        """How far a feature can be pushed before the text breaks; see `workbench.strengths`.
+        """How far to push a feature before the text breaks: `workbench.analysis.strengths`.
 
         Args:
             feature: ``(layer, index)``.
@@ -492,7 +492,7 @@ class Lab:
         seed: int = 0,
         progress: bool = True,
     ) -> Contrast:
-        """Features that tell `positive` texts from `negative` ones; see `workbench.contrast`.
+        """Features that tell `positive` texts from `negative`: `workbench.analysis.contrast`.
 
         Args:
             positive: Texts that have it, best ten or more.
@@ -535,7 +535,7 @@ class Lab:
     ) -> Autosteer:
         """Propose features and strengths that write what `examples` have in common.
 
-        See `workbench.autosteer` for how they are found and scored.
+        See `workbench.analysis.autosteer` for how they are found and scored.
 
         Args:
             name: What is wanted, such as ``"more formal"``.
@@ -600,7 +600,7 @@ class Lab:
         return [site for site in known if site.layer in layers]
 
     def relatives(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
-        """The nearest relative of a feature at every site; see `workbench.evolution`."""
+        """The nearest relative of a feature at every site; see `workbench.analysis.evolution`."""
         site = Site(feature[0], check_kind(kind)).check(self._model.config)
         found = relatives(self._model.module, self.suite, site, feature[1])
         return relatives_frame(self.suite, found)

@@ -18,9 +18,9 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.evaluation import Fit, fit
+from workbench.analysis.evaluation import Fit, fit
+from workbench.engine.receipts import Receipt
 from workbench.features import Features, Measure
-from workbench.receipts import Receipt
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Tokens

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
-from workbench.evaluation import Fit, fit
+from workbench.analysis.evaluation import Fit, fit
 from workbench.sites import Kind, Site
 
 if TYPE_CHECKING:

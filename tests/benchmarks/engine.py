@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from workbench.edits import Steer
+from workbench.engine.edits import Steer
+from workbench.engine.tracing import LiveEdits, Step
 from workbench.lab import Lab
-from workbench.tracing import LiveEdits, Step
 
 NEW = 48
 TEXT = (

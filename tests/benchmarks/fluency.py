@@ -20,14 +20,14 @@ from itertools import chain, islice
 
 import torch
 
-from workbench.edits import Edit
-from workbench.fluency import fluency
+from workbench.analysis.fluency import fluency
+from workbench.analysis.strengths import PROMPT_TOKENS, Control
+from workbench.engine.edits import Edit
+from workbench.engine.tracing import Generation, generate
 from workbench.lab import Lab
 from workbench.lab import open as open_lab
 from workbench.pocket.corpus import documents
-from workbench.strengths import PROMPT_TOKENS, Control
 from workbench.tokens import Tokens
-from workbench.tracing import Generation, generate
 
 HOLDS = 0.8
 """Share of the texts at an end of the band that have to be fluent."""

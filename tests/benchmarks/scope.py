@@ -25,7 +25,7 @@ import torch
 from transformers import AutoTokenizer, Gemma2Config, Gemma2ForCausalLM
 
 from tests.benchmarks.engine import paired
-from workbench.edits import Steer
+from workbench.engine.edits import Steer
 from workbench.lab import Lab
 from workbench.models import wrap
 from workbench.pocket.manifest import weights

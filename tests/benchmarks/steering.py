@@ -30,9 +30,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.directions import Directions, random_direction
-from workbench.edits import Steer
-from workbench.fluency import Fluency, fluency
+from workbench.analysis.fluency import Fluency, fluency
+from workbench.engine.directions import Directions, random_direction
+from workbench.engine.edits import Steer
+from workbench.engine.tracing import Generation, generate
 from workbench.lab import Lab
 from workbench.lab import open as open_lab
 from workbench.pocket.corpus import documents
@@ -42,7 +43,6 @@ from workbench.pocket.dataset import encode
 from workbench.pocket.steering_score import prompts_without, scorable
 from workbench.sites import Site
 from workbench.tokens import Tokens, tokens_of
-from workbench.tracing import Generation, generate
 
 TEXTS, TEXT_TOKENS, TEXT_SEED = 32, 40, 810
 """Texts a side, for contrast and autosteer."""

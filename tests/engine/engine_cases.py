@@ -24,7 +24,7 @@ from engine.engine_oracle import (
 )
 from torch import Tensor
 
-from workbench.edits import Ablate, Clamp, Patch, Scale, Splice, Steer, When
+from workbench.engine.edits import Ablate, Clamp, Patch, Scale, Splice, Steer, When
 from workbench.sites import Site
 
 Case = Callable[[Place], tuple[Any, Rule]]

@@ -20,14 +20,14 @@ from engine.engine_oracle import close, text_ids
 from torch import Tensor, nn
 
 from workbench import architectures
+from workbench.analysis.evolution import written_directions
 from workbench.architectures import Architecture, architecture_of, register
-from workbench.edits import Steer
-from workbench.evolution import written_directions
+from workbench.engine.edits import Steer
+from workbench.engine.tracing import Step, generate, trace
 from workbench.features import logit_effects
 from workbench.models import Model, wrap
 from workbench.sites import KINDS, Kind, Site
 from workbench.tokens import tokenize
-from workbench.tracing import Step, generate, trace
 
 LONG, SHORT = "The cat sat", "Hi 5"
 D, LAYERS, EOS, NEW = 24, 3, 1, 4

@@ -25,12 +25,12 @@ from engine.engine_oracle import (
 )
 from torch import Tensor
 
-from workbench.edits import Ablate, Clamp, Scale, Steer, When
+from workbench.engine.edits import Ablate, Clamp, Scale, Steer, When
+from workbench.engine.tracing import generate, trace
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sites import Site
 from workbench.tokens import tokenize
-from workbench.tracing import generate, trace
 
 NEW = 4
 CASES = [

@@ -17,11 +17,11 @@ from engine.engine_cases import EDITS, LONG, SHORT, chosen, moved, site
 from engine.engine_oracle import BOS, EOS, Place, Rule, close, oracle, row, text_ids
 from torch import Tensor
 
-from workbench.edits import Edit, Freeze, Patch, Scale, Splice, Steer, When
+from workbench.engine.edits import Edit, Freeze, Patch, Scale, Splice, Steer, When
+from workbench.engine.receipts import Act, NoEffectWarning
+from workbench.engine.tracing import Generation, generate
 from workbench.models import Model
-from workbench.receipts import Act, NoEffectWarning
 from workbench.tokens import Tokens, tokenize
-from workbench.tracing import Generation, generate
 
 NEW = 3
 MODES = (
@@ -204,7 +204,7 @@ def check_receipt(found: Generation, want: Wanted, acts: list[Act]) -> None:
 
 
 @pytest.mark.parametrize(("mode", "place", "when"), CASES, ids=str)
-@pytest.mark.filterwarnings("ignore::workbench.receipts.NoEffectWarning")
+@pytest.mark.filterwarnings("ignore::workbench.engine.receipts.NoEffectWarning")
 def test_it_is_what_the_hooks_write(bench: Bench, mode: str, place: Place, when: str) -> None:
     edits, rules, _ = edits_of(mode, place, when)
     names = [LONG, SHORT, "chat"]

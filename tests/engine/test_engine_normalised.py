@@ -15,12 +15,12 @@ from conftest import RandomSuite
 from engine.engine_oracle import TOLERANCE, Place, Rule, oracle, saes
 from torch import Tensor
 
-from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Steer, When
+from workbench.engine.edits import Ablate, Clamp, Edit, Patch, Scale, Steer, When
+from workbench.engine.tracing import trace
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sites import Site
 from workbench.tokens import tokenize
-from workbench.tracing import trace
 
 TEXT = "A text long enough."
 PLACE: Place = (1, "res")

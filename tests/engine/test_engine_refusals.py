@@ -12,11 +12,11 @@ import torch
 from conftest import D_MODEL, RandomSuite, byte_tokenizer, loud_module
 from engine.engine_oracle import saes
 
-from workbench.edits import Ablate, Clamp, Freeze, Patch, Scale, Splice, Steer, When
+from workbench.engine.edits import Ablate, Clamp, Freeze, Patch, Scale, Splice, Steer, When
+from workbench.engine.tracing import LiveEdits, generate, trace
 from workbench.models import Model, wrap
 from workbench.sites import Site
 from workbench.tokens import tokenize
-from workbench.tracing import LiveEdits, generate, trace
 
 X = torch.zeros(3, D_MODEL)
 

@@ -22,15 +22,25 @@ from engine.engine_oracle import (
 from torch import Tensor
 
 import workbench as wb
-from workbench.edits import Ablate, Clamp, Edit, Freeze, Splice, Steer, When, ablate, freeze_rest
+from workbench.engine.edits import (
+    Ablate,
+    Clamp,
+    Edit,
+    Freeze,
+    Splice,
+    Steer,
+    When,
+    ablate,
+    freeze_rest,
+)
+from workbench.engine.receipts import NoEffectWarning
+from workbench.engine.tracing import LiveEdits, Step, generate, trace
 from workbench.lab import Lab
 from workbench.models import Model
-from workbench.receipts import NoEffectWarning
 from workbench.sae import SAE
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 from workbench.tokens import tokenize
-from workbench.tracing import LiveEdits, Step, generate, trace
 
 PLACE: Place = (1, "res")
 LISTS: list[list[Edit]] = [
@@ -51,7 +61,7 @@ def alone(model: Model, suite: RandomSuite, edits: list[Edit], **options: Any) -
     return generate(model, prompts, edits=edits, source=suite, **options)[0]
 
 
-@pytest.mark.filterwarnings("ignore::workbench.receipts.NoEffectWarning")
+@pytest.mark.filterwarnings("ignore::workbench.engine.receipts.NoEffectWarning")
 @pytest.mark.parametrize("batch", [2, 32])
 def test_a_sweep_is_what_each_list_gives_alone(
     model: Model, suite: RandomSuite, batch: int
@@ -78,7 +88,7 @@ def test_a_batch_must_hold_something(model: Model) -> None:
         Lab(model).sweep(LONG, [[]], batch=0)
 
 
-@pytest.mark.filterwarnings("ignore::workbench.receipts.NoEffectWarning")
+@pytest.mark.filterwarnings("ignore::workbench.engine.receipts.NoEffectWarning")
 def test_a_trace_of_own_edits_is_what_each_gives_alone(model: Model, suite: RandomSuite) -> None:
     prompts = [tokenize(model.tokenizer, text) for text in (LONG, SHORT)]
     for pair in zip(LISTS, LISTS[::-1], strict=True):
@@ -270,7 +280,7 @@ def test_a_long_batch_is_spliced_block_by_block(
 ) -> None:
     prompts = [tokenize(model.tokenizer, text) for text in (LONG, SHORT)]
     whole = trace(model, prompts, edits=[Splice(Site(1))], source=suite).logits
-    monkeypatch.setattr("workbench.program.BLOCK", 4)
+    monkeypatch.setattr("workbench.engine.program.BLOCK", 4)
     sizes: list[int] = []
     encode = SAE.encode
 

@@ -11,11 +11,11 @@ from engine.engine_oracle import PLACES, Oracle, Place, Rule, close, oracle, see
 from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer
 
 from workbench.architectures import GEMMA2
-from workbench.edits import Ablate, Steer
+from workbench.engine.edits import Ablate, Steer
+from workbench.engine.tracing import generate, trace
 from workbench.models import Model, wrap
 from workbench.sites import KINDS, Site
 from workbench.tokens import tokenize
-from workbench.tracing import generate, trace
 
 LONG, SHORT = "The cat sat", "Hi 5"
 SITES = [Site(*place) for place in PLACES]  # pyright: ignore[reportArgumentType]

@@ -21,12 +21,12 @@ from engine.engine_oracle import (
 from torch import Tensor
 from transformers import DynamicCache
 
-from workbench.edits import Ablate, Patch, Scale, Steer, When
+from workbench.engine.edits import Ablate, Patch, Scale, Steer, When
+from workbench.engine.receipts import NoEffectWarning
+from workbench.engine.tracing import Generation, LiveEdits, Step, generate, trace
 from workbench.models import Model, Turn
-from workbench.receipts import NoEffectWarning
 from workbench.sites import Site
 from workbench.tokens import Tokens, tokenize
-from workbench.tracing import Generation, LiveEdits, Step, generate, trace
 
 TEXT, SHORT = "The cat sat", "Hi 5"
 PLACE = (1, "res")
@@ -260,7 +260,7 @@ def test_an_error_at_a_site_comes_out_as_it_is(
     def broken(*_: object) -> None:
         raise ArithmeticError("at the site")
 
-    monkeypatch.setattr("workbench.program.Group.coefficients", broken)
+    monkeypatch.setattr("workbench.engine.program.Group.coefficients", broken)
     with pytest.raises(ArithmeticError, match="at the site"):
         write(model, suite)
     with pytest.raises(ArithmeticError, match="at the site"):

@@ -18,10 +18,10 @@ from engine.engine_oracle import (
 )
 from torch import Tensor
 
-from workbench.edits import Steer
+from workbench.engine.edits import Steer
+from workbench.engine.tracing import Generation, Step, generate, sample, trace
 from workbench.models import Model, wrap
 from workbench.tokens import Tokens, tokenize
-from workbench.tracing import Generation, Step, generate, sample, trace
 
 LONG, SHORT = "The cat sat", "Hi 5"
 

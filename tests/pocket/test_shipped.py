@@ -77,7 +77,7 @@ def test_the_chat_model_is_another_and_ends_its_turn(lab: Lab) -> None:
 
 @pytest.mark.parametrize("label", ["language:de", "topic:music", "sentiment:negative"])
 def test_the_edit_for_a_label_writes_it(lab: Lab, label: str) -> None:
-    from workbench.edits import Steer
+    from workbench.engine.edits import Steer
     from workbench.pocket.corpus.markers import share
 
     def written(edits: list[Steer]) -> float:

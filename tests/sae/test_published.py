@@ -16,8 +16,8 @@ from huggingface_hub import constants
 from sae.hub_server import Hub, close_connections, connect
 from safetensors.numpy import save
 
-from workbench.binding import bind
-from workbench.edits import Ablate, Steer
+from workbench.engine.binding import bind
+from workbench.engine.edits import Ablate, Steer
 from workbench.sae import SAE
 from workbench.sae.catalog import catalog_entry
 from workbench.sae.formats import save_sae_lens

@@ -15,8 +15,8 @@ import pytest
 import torch
 from sae.hub_server import Hub, close_connections, connect
 
-from workbench.binding import bind
-from workbench.edits import Ablate, Steer
+from workbench.engine.binding import bind
+from workbench.engine.edits import Ablate, Steer
 from workbench.sae import SAE
 from workbench.sae.gemma_scope import KEYS, check_params, load_sae
 from workbench.sae.hub import HubError, fetch

@@ -7,13 +7,13 @@ import torch
 from conftest import RandomSuite
 
 import workbench as wb
-from workbench.baselines import live_source, random_source
-from workbench.edits import Edit
+from workbench.analysis.baselines import live_source, random_source
+from workbench.engine.edits import Edit
+from workbench.engine.tracing import generate, trace
 from workbench.lab import Lab
 from workbench.models import Model
 from workbench.sites import Site
 from workbench.tokens import tokenize
-from workbench.tracing import generate, trace
 
 EDITS: list[Edit] = [
     wb.Steer((1, 3), 1.5),

@@ -12,10 +12,10 @@ import pytest
 from steering.panels import OPTIONS, PROMPT, of_code, panel_of, put, send, words
 
 import workbench as wb
+from workbench.engine.tracing import Step
 from workbench.lab import Lab
 from workbench.panels import Steering
 from workbench.panels.steering_texts import Column
-from workbench.tracing import Step
 
 LONG: dict[str, Any] = {"max_new_tokens": 120, "temperature": 1.0}
 

@@ -11,10 +11,10 @@ import torch
 from steering.panels import OPTIONS, PROMPT, ask, of_code, panel_of, put, send, words
 
 import workbench as wb
-from workbench.edits import Edit
-from workbench.fluency import fluency
+from workbench.analysis.fluency import fluency
+from workbench.engine.edits import Edit
+from workbench.engine.receipts import NoEffectWarning
 from workbench.lab import Lab
-from workbench.receipts import NoEffectWarning
 from workbench.sites import Kind, Site
 
 OTHER = "Il était une fois un petit chat qui aimait la musique."

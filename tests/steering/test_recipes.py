@@ -17,9 +17,9 @@ from steering.small_lab import PROMPT, TURNS, write_small_lab
 
 import workbench as wb
 from workbench.lab import Lab
-from workbench.recipe_saes import rows_hash
-from workbench.recipes import Recipe, RecipeError, Settings
-from workbench.rows import Above, Row, acting, places
+from workbench.recipes.recipe import Recipe, RecipeError, Settings
+from workbench.recipes.rows import Above, Row, acting, places
+from workbench.recipes.saes import rows_hash
 from workbench.sites import Site
 
 ROWS = (

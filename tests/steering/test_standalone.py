@@ -17,14 +17,14 @@ from steering.small_lab import KINDS, PROMPT, TURNS, write_small_lab
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import workbench as wb
-from workbench.edits import Edit
+from workbench.engine.edits import Edit
 from workbench.lab import Lab
-from workbench.recipes import Recipe, Settings
-from workbench.rows import MODES, Above, Row
+from workbench.recipes.recipe import Recipe, Settings
+from workbench.recipes.rows import MODES, Above, Row
+from workbench.recipes.standalone import standalone_script
 from workbench.sae import SAE
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site
-from workbench.standalone import standalone_script
 from workbench.tokens import Prompt
 
 GREEDY = Settings(max_new_tokens=12, temperature=0.0)
@@ -275,7 +275,7 @@ def test_every_case_is_asked_for_and_most_change_the_text(written: dict) -> None
 def test_a_script_that_no_editor_would_open_is_refused(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("workbench.standalone.LARGEST", 10_000)
+    monkeypatch.setattr("workbench.recipes.standalone.LARGEST", 10_000)
     whole, few = wb.Splice(Site(1)), wb.Splice(Site(1), drop=[3], error=True)
     with pytest.raises(ValueError, match=r"MB of weights .* needs the whole SAE"):
         standalone_script(lab.engine, lab.suite, PROMPT, [whole])

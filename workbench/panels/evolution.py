@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from workbench.evolution import Relative, relatives
+from workbench.analysis.evolution import Relative, relatives
 from workbench.panels.base import Panel, code_of
 from workbench.sites import Kind, Site, check_kind
 from workbench.widgets import EvolutionMap

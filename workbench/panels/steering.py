@@ -2,7 +2,7 @@
 
 A run writes the unsteered text first (once for each prompt and setting, then kept), the steered one
 after it with the same seed, and then the baselines. When all is written, the steered texts are read
-once more without edits, for what `workbench.shifts` and `workbench.fluency` say of them.
+once more without edits, for what `workbench.analysis.shifts` and `.fluency` say of them.
 
 Handlers of the page only note and enqueue: one runner writes texts, where the latest request wins,
 and one does errands (searches, features to add, files), of which none is lost.
@@ -16,7 +16,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.fields import check_finite
 from workbench.panels.base import Panel
 from workbench.panels.jobs import Errands, LatestJob
 from workbench.panels.last_texts import LastTexts
@@ -25,8 +24,9 @@ from workbench.panels.steering_rows import Reading, new_row, read_rows, shown_ro
 from workbench.panels.steering_search import search
 from workbench.panels.steering_texts import BASELINES, check_baselines
 from workbench.panels.steering_writer import TextWriter
-from workbench.recipes import Recipe, Settings, check_turns, open_recipe
-from workbench.rows import Mode, Row
+from workbench.recipes.fields import check_finite
+from workbench.recipes.recipe import Recipe, Settings, check_turns, open_recipe
+from workbench.recipes.rows import Mode, Row
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt
 from workbench.widgets import SteeringPanel
@@ -75,12 +75,12 @@ class Steering(Panel[SteeringPanel]):
             kind: Kind of site of the features.
             strength: Where the sliders start, in multiples of the feature's typical maximum, or of
                 the layer's mean norm where no typical maximum is known.
-            mode: What to do with the features; see `workbench.rows.Row`.
+            mode: What to do with the features; see `workbench.recipes.rows.Row`.
             when: Where the edits act: ``"both"``, ``"prompt"`` or ``"generated"``.
             low: Left end of the sliders; -4 maxima or -1 norm if left out.
             high: Right end of the sliders; 4 maxima or 1 norm if left out.
             max_new_tokens: Length of the texts.
-            temperature: See `workbench.tracing.generate`.
+            temperature: See `workbench.engine.tracing.generate`.
             top_p: See there.
             seed: See there; the same for all texts.
             baselines: Which to write beside: ``"random"``, ``"feature"``, ``"prompt"``.

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.binding import bind, check_program
-from workbench.edits import Edit
-from workbench.live import LiveEdits
+from workbench.engine.binding import bind, check_program
+from workbench.engine.edits import Edit
+from workbench.engine.live import LiveEdits
 from workbench.panels.steering_rows import read_rows
 from workbench.panels.steering_texts import Plan, baseline_plan
-from workbench.recipes import Settings, frozen
-from workbench.rows import Row, acting
+from workbench.recipes.recipe import Settings, frozen
+from workbench.recipes.rows import Row, acting
 from workbench.tokens import Prompt
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Draft:
             shown: The widget's rows.
             sets: See `read_rows`.
             settings: Of the sampler.
-            freeze: See `workbench.recipes.Recipe`.
+            freeze: See `workbench.recipes.recipe.Recipe`.
             baselines: Ids of those that are on.
             instruction: For plain prompting.
 

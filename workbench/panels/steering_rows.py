@@ -1,7 +1,7 @@
 """Rows of the steering panel: from what the page shows to what can be run, and back.
 
-The widget's rows are the one record of what is set. Here they become `workbench.rows.Row`, and a
-`Row` becomes what the page needs beside it: label, slider, units, the safe band and the formula.
+The widget's rows are the one record of what is set. Here they become `workbench.recipes.rows.Row`,
+and a `Row` becomes what the page needs beside it: label, slider, units, safe band and formula.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from workbench.edits import Unit
-from workbench.rows import AMOUNTS, MODES, Above, Mode, Row
+from workbench.engine.edits import Unit
+from workbench.recipes.rows import AMOUNTS, MODES, Above, Mode, Row
 from workbench.sites import Site, check_kind
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ FORMULAS = {
     "patch": "{x}' = {x} + (f_other − f) · d",
     "splice": "{x}' = SAE({r}), and + ({x} − SAE({r})) with the error term",
 }
-"""What each mode does; see `workbench.edits`."""
+"""What each mode does; see `workbench.engine.edits`."""
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from workbench.baselines import live_source, random_source
-from workbench.binding import FeatureSource
-from workbench.edits import Edit
-from workbench.fluency import Fluency
-from workbench.receipts import Act
-from workbench.rows import Row
-from workbench.shifts import LOGITS, prediction
+from workbench.analysis.baselines import live_source, random_source
+from workbench.analysis.fluency import Fluency
+from workbench.analysis.shifts import LOGITS, prediction
+from workbench.engine.binding import FeatureSource
+from workbench.engine.edits import Edit
+from workbench.engine.receipts import Act
+from workbench.engine.tracing import Generation, Step
+from workbench.recipes.rows import Row
 from workbench.tokens import Chat, Prompt, Tokens
-from workbench.tracing import Generation, Step
 
 if TYPE_CHECKING:
     from workbench.lab import Lab

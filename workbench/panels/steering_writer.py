@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from workbench.fluency import fluency
+from workbench.analysis.fluency import fluency
+from workbench.analysis.shifts import shifts
+from workbench.engine.tracing import Generation, generate
 from workbench.panels.steering_draft import Draft
 from workbench.panels.steering_texts import (
     TITLES,
@@ -19,9 +21,7 @@ from workbench.panels.steering_texts import (
     receipt_lines,
     silent,
 )
-from workbench.recipes import Settings
-from workbench.shifts import shifts
-from workbench.tracing import Generation, generate
+from workbench.recipes.recipe import Settings
 
 if TYPE_CHECKING:
     from workbench.lab import Lab

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.edits import Patch
+from workbench.engine.edits import Patch
+from workbench.engine.tracing import trace
 from workbench.models import Model
 from workbench.pocket import steering_score
 from workbench.pocket.corpus.concepts import CONCEPTS, LOCAL, PERSISTENT
@@ -38,7 +39,6 @@ from workbench.sae.metrics import fvu
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 from workbench.tokens import tokens_of
-from workbench.tracing import trace
 
 SEED, STEERING_SEED = 4, 6
 ROWS = 480

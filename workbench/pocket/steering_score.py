@@ -20,16 +20,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.directions import Directions
-from workbench.edits import Steer
+from workbench.engine.directions import Directions
+from workbench.engine.edits import Steer
+from workbench.engine.receipts import NoEffectWarning
+from workbench.engine.tracing import generate, trace
 from workbench.models import Model
 from workbench.pocket.corpus import documents
 from workbench.pocket.corpus.concepts import FACTOR_VALUES
 from workbench.pocket.corpus.markers import share
-from workbench.receipts import NoEffectWarning
 from workbench.sites import Site
 from workbench.tokens import Tokens, tokenize, tokens_of
-from workbench.tracing import generate, trace
 
 BUDGET = 1.5
 """Most nats by which the price may exceed unsteered text."""

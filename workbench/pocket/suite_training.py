@@ -17,13 +17,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.engine.tracing import trace
 from workbench.models import Model
 from workbench.pocket.dataset import EOS
 from workbench.sae import SAE
 from workbench.sae.gemma_scope import params_folder, write_params
 from workbench.sites import KINDS, Site
 from workbench.tokens import tokens_of
-from workbench.tracing import trace
 from workbench.training import TrainConfig, Trainer
 
 TARGET_L0 = {"att": 14.0, "mlp": 14.0, "res": 20.0, "transcoder": 14.0}

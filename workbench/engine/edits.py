@@ -32,6 +32,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from workbench.engine.site_edits import Freeze, Patch, Splice
 from workbench.scopes import (
     Occasion,
     Scope,
@@ -41,7 +42,6 @@ from workbench.scopes import (
     is_whole,
     normalise,
 )
-from workbench.site_edits import Freeze, Patch, Splice
 from workbench.sites import Kind, Site, check_kind
 
 __all__ = [

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from workbench.rows import Row
+from workbench.recipes.rows import Row
 from workbench.sae import SAE
 from workbench.sites import Kind, Site
 

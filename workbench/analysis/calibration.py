@@ -2,7 +2,7 @@
 
 The band is the longest range of strengths around the neutral one at which at least `STAYS` of the
 texts are fluent at each strength tried. The best strength is the one in it with the largest effect.
-How the points are made: `workbench.strengths`.
+How the points are made: `workbench.analysis.strengths`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from workbench.edits import Feature, Unit
+from workbench.analysis.fluency import FLUENT_EXCESS, FLUENT_REPETITION
+from workbench.engine.edits import Feature, Unit
 from workbench.figures import Curve, calibration_curve
-from workbench.fluency import FLUENT_EXCESS, FLUENT_REPETITION
 from workbench.sites import Kind
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Scope, Splice, Steer
+from workbench.engine.edits import Ablate, Clamp, Edit, Patch, Scale, Scope, Splice, Steer
 from workbench.sae import SAE
 from workbench.sites import Site
 

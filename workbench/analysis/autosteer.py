@@ -6,10 +6,10 @@ of some edits is the rise of the log-probability of its tokens there, in nats a 
 an example says of its own first words what will follow, and hardly any edit can add to that.
 
 1. One half of the texts chooses. Features that tell the examples from the other texts
-   (`workbench.contrast`) are candidates: one that tells is not yet one that writes, so each is
-   tried at some strengths, and then the best are added to each other while the gain rises. Some
-   features make any change of subject likelier, so what the other texts gain after such openings
-   is taken off.
+   (`workbench.analysis.contrast`) are candidates: one that tells is not yet one that writes, so
+   each is tried at some strengths, and then the best are added to each other while the gain rises.
+   Some features make any change of subject likelier, so what the other texts gain after such
+   openings is taken off.
 2. The other half, not seen before, gives the gain that is reported, and the price: the rise of the
    loss on the other texts as they are.
 3. Controls: random live features, and random directions, in place of each edit, at the same site
@@ -27,16 +27,16 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from workbench.binding import FeatureSource
-from workbench.contrast import ranking
-from workbench.directions import Directions
-from workbench.edits import Steer
+from workbench.analysis.contrast import ranking
+from workbench.analysis.text_features import Reading, Sides, read_texts
+from workbench.analysis.trials import Trial
+from workbench.engine.binding import FeatureSource
+from workbench.engine.directions import Directions
+from workbench.engine.edits import Steer
 from workbench.models import Model
 from workbench.sae.suite import Suite
 from workbench.sites import Site
-from workbench.text_features import Reading, Sides, read_texts
 from workbench.tokens import Tokens
-from workbench.trials import Trial
 
 CANDIDATES, FINALISTS = 16, 4
 """Features that are tried at one strength, and those that are tried at others."""

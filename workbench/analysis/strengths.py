@@ -2,10 +2,10 @@
 
 1. Write: the same prompts are continued with the same seed at every strength, and once unsteered.
 2. Judge: each text is read by the model without edits. That gives its fluency beside its unsteered
-   twin (`workbench.fluency`), and its effect: the feature's mean activation on the new tokens, in
-   typical maxima. It is read without edits so that the text has to hold what the feature stands
-   for; under the edit every text would have a large activation.
-3. Choose: `workbench.calibration.Calibration`.
+   twin (`workbench.analysis.fluency`), and its effect: the feature's mean activation on the new
+   tokens, in typical maxima. It is read without edits so that the text has to hold what the
+   feature stands for; under the edit every text would have a large activation.
+3. Choose: `workbench.analysis.calibration.Calibration`.
 
 Strengths are tried from the neutral one outwards, so a sweep that is stopped has a band, too.
 """
@@ -22,16 +22,16 @@ from typing import Any, get_args
 
 from tqdm.auto import tqdm
 
-from workbench.calibration import Calibration, Mode, Point
-from workbench.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
-from workbench.fluency import blocks, fluency
+from workbench.analysis.calibration import Calibration, Mode, Point
+from workbench.analysis.fluency import blocks, fluency
+from workbench.engine.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
+from workbench.engine.program import Probe
+from workbench.engine.receipts import NoEffectWarning
+from workbench.engine.tracing import Generation, generate, trace
 from workbench.models import Model
-from workbench.program import Probe
-from workbench.receipts import NoEffectWarning
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Tokens, tokens_of
-from workbench.tracing import Generation, generate, trace
 
 Effect = Callable[[list[str]], float]
 """From the texts at one strength (prompts left out) to a number."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from workbench.architectures import architecture_of
-from workbench.edits import (
+from workbench.engine.edits import (
     Ablate,
     Clamp,
     Edit,
@@ -20,7 +20,7 @@ from workbench.edits import (
     When,
     edit_list,
 )
-from workbench.program import CPU, Group, Probe, Program, Reconstruction, Replacement, Term
+from workbench.engine.program import CPU, Group, Probe, Program, Reconstruction, Replacement, Term
 from workbench.sae import SAE
 from workbench.sites import KINDS, Site, check_kind
 

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from workbench.binding import site_of
-from workbench.edits import Patch
+from workbench.engine.binding import site_of
+from workbench.engine.edits import Patch
+from workbench.engine.tracing import trace
 from workbench.features import Features
 from workbench.models import Model
 from workbench.sae import SAE
 from workbench.sae.metrics import fvu
 from workbench.sites import KINDS, Site
 from workbench.tokens import Tokens
-from workbench.tracing import trace
 
 L0_FACTOR = 2.0
 """An L0 this many times larger or smaller than the published one needs an explanation."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workbench.program import Group, Probe, Program, Reconstruction, Replacement
-from workbench.receipts import Recorder
+from workbench.engine.program import Group, Probe, Program, Reconstruction, Replacement
+from workbench.engine.receipts import Recorder
 from workbench.scopes import Scope
 from workbench.sites import Site
 from workbench.tokens import Tokens

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
+from workbench.engine.tracing import Generation, trace
 from workbench.models import Busy, Model
 from workbench.tokens import tokens_of
-from workbench.tracing import Generation, trace
 
 ROUNDING = 1e-5
 """Divergence in nats below which a difference is that of two orders of summation."""

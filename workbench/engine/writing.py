@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from workbench.engine.program import Program
+from workbench.engine.receipts import Receipt
+from workbench.engine.surgeon import Surgeon
 from workbench.models import Model
-from workbench.program import Program
-from workbench.receipts import Receipt
-from workbench.surgeon import Surgeon
 from workbench.tokens import Tokens, strings_of, tokens_of
 
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from workbench.binding import FeatureSource
-from workbench.edits import Edit, Freeze, Patch, Splice, When
+from workbench.engine.binding import FeatureSource
+from workbench.engine.edits import Edit, Freeze, Patch, Splice, When
 from workbench.sae import SAE
 from workbench.sae.suite import Suite
 from workbench.sites import Site

@@ -2,8 +2,8 @@
 
 The file needs torch and transformers and nothing else: no SAE, and no network besides the model's.
 It holds the numbers of the edits in activation units and, as base64 of float32, the rows and
-columns of the SAEs that they use. Its code is that of `workbench.standalone_template`, of which
-only the parts that its edits need go in.
+columns of the SAEs that they use. Its code is that of `workbench.recipes.standalone_template`, of
+which only the parts that its edits need go in.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 from torch import Tensor
 
 from workbench.architectures import architecture_of
-from workbench.binding import FeatureSource, bind, check_program
-from workbench.edits import Edit, FeatureEdit, Freeze, Patch, Scope, Splice, When
+from workbench.engine.binding import FeatureSource, bind, check_program
+from workbench.engine.edits import Edit, FeatureEdit, Freeze, Patch, Scope, Splice, When
 from workbench.models import Model
+from workbench.recipes.standalone_text import filled, numbers, place_of, short, template
 from workbench.sae import SAE
 from workbench.sites import Site
-from workbench.standalone_text import filled, numbers, place_of, short, template
 from workbench.tokens import Prompt, tokenize
 
 LARGEST = 64 * 2**20
@@ -38,7 +38,7 @@ def standalone_script(
     top_p: float = 1.0,
     seed: int = 0,
 ) -> str:
-    """A program that prints what `workbench.tracing.generate` writes.
+    """A program that prints what `workbench.engine.tracing.generate` writes.
 
     Args:
         model: The model.

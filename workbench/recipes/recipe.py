@@ -13,12 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from workbench.edits import Edit, freeze_rest
-from workbench.fields import check_finite, checked_fields
-from workbench.recipe_saes import Used, missing, needed_features, unlike, used
-from workbench.rows import Row, acting
-from workbench.standalone import standalone_script
-from workbench.writing import check_sampling
+from workbench.engine.edits import Edit, freeze_rest
+from workbench.engine.writing import check_sampling
+from workbench.recipes.fields import check_finite, checked_fields
+from workbench.recipes.rows import Row, acting
+from workbench.recipes.saes import Used, missing, needed_features, unlike, used
+from workbench.recipes.standalone import standalone_script
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
@@ -44,7 +44,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the text is drawn; see `workbench.tracing.generate`."""
+    """How the text is drawn; see `workbench.engine.tracing.generate`."""
 
     max_new_tokens: int = 60
     temperature: float = 0.8
@@ -234,7 +234,7 @@ class Recipe:
     def script(self, lab: Lab) -> str:
         """A program that makes the text with torch and transformers alone.
 
-        See `workbench.standalone`.
+        See `workbench.recipes.standalone`.
         """
         edits = self.edits(lab)
         lab.prepare(edits)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from workbench.edits import Edit, Freeze, When, check_edit, edit_list
+from workbench.engine.edits import Edit, Freeze, When, check_edit, edit_list
 from workbench.sites import Site
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench import standalone_template
 from workbench.models import Model
 from workbench.pocket.manifest import weights
+from workbench.recipes import standalone_template
 from workbench.sources import find_source
 
 LINE = 96

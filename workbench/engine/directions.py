@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.edits import Steer
+from workbench.engine.edits import Steer
 from workbench.sae import SAE, SAEConfig
 from workbench.sites import Site
 
@@ -73,7 +73,7 @@ class Direction:
 
     @property
     def source(self) -> Directions:
-        """What `workbench.tracing.generate` needs as ``source=`` beside the edit."""
+        """What `workbench.engine.tracing.generate` needs as ``source=`` beside the edit."""
         return Directions({self.site: self.vector[None]})
 
     def steer(self, strength: float, **where: Any) -> Steer:

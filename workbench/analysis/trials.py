@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from workbench.binding import FeatureSource
-from workbench.edits import Steer
+from workbench.analysis.text_features import batches
+from workbench.engine.binding import FeatureSource
+from workbench.engine.edits import Steer
+from workbench.engine.tracing import trace
 from workbench.models import Model
 from workbench.sae.suite import Suite
-from workbench.text_features import batches
 from workbench.tokens import Tokens, tokens_of
-from workbench.tracing import trace
 
 OPENING, EXAMPLE = 16, 24
 """Tokens of the unrelated opening, and of the example after it."""

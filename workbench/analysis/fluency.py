@@ -27,9 +27,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from workbench.engine.tracing import Generation, trace
 from workbench.models import Busy, Model
 from workbench.tokens import tokens_of
-from workbench.tracing import Generation, trace
 
 Verdict = Literal["fluent", "strained", "broken"]
 

@@ -2,8 +2,8 @@
 
 Both calls are one nnsight trace. `_intercept` stops the model at each wanted site of each forward
 pass and hands the activation to a function, which may return a changed one. `trace` drives a single
-pass; `generate` drives the decoding loop of `workbench.writing`. What happens to an activation is
-`workbench.surgeon`'s business.
+pass; `generate` drives the decoding loop of `workbench.engine.writing`. What happens to an
+activation is the business of `workbench.engine.surgeon`.
 
 The model itself is never changed: edits exist for the length of a trace.
 """
@@ -20,16 +20,16 @@ from nnsight.intervention.interleaver import OutOfOrderError
 from nnsight.intervention.tracer import InterleavingTracer
 from torch import Tensor
 
-from workbench.binding import FeatureSource, bind, check_program
-from workbench.edits import Edit
-from workbench.live import Edits, EditTable, LiveEdits
+from workbench.engine.binding import FeatureSource, bind, check_program
+from workbench.engine.edits import Edit
+from workbench.engine.live import Edits, EditTable, LiveEdits
+from workbench.engine.program import Program
+from workbench.engine.receipts import Receipt, Recorder
+from workbench.engine.surgeon import Batch, Surgeon
+from workbench.engine.writing import Generation, Step, Writer, check_sampling, padding_of, sample
 from workbench.models import Busy, Model
-from workbench.program import Program
-from workbench.receipts import Receipt, Recorder
 from workbench.sites import Site
-from workbench.surgeon import Batch, Surgeon
 from workbench.tokens import Tokens
-from workbench.writing import Generation, Step, Writer, check_sampling, padding_of, sample
 
 __all__ = ["Batch", "Generation", "LiveEdits", "Step", "Trace", "generate", "sample", "trace"]
 

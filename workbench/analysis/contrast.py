@@ -22,11 +22,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from workbench.directions import Direction
+from workbench.analysis.text_features import Pool, Reading, Sides, read_texts
+from workbench.engine.directions import Direction
 from workbench.models import Model
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site
-from workbench.text_features import Pool, Reading, Sides, read_texts
 from workbench.tokens import Tokens
 
 SHUFFLES = 20

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from workbench.engine.tracing import trace
 from workbench.models import Model
 from workbench.sae.suite import Suite
 from workbench.sites import Site
 from workbench.tokens import Tokens
-from workbench.tracing import trace
 
 Pool = Literal["mean", "max"]
 

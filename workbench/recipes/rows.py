@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from workbench.edits import Ablate, Clamp, Edit, Patch, Scale, Splice, Steer, Unit, When
-from workbench.fields import check_finite, checked_fields
+from workbench.engine.edits import Ablate, Clamp, Edit, Patch, Scale, Splice, Steer, Unit, When
+from workbench.recipes.fields import check_finite, checked_fields
 from workbench.sites import Kind, Site, check_kind
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Row:
     value: float = 0.0
     """Strength of "steer", activation of "clamp" (both in `unit`), factor of "scale"."""
     unit: Unit = "max"
-    """See `workbench.edits.Steer`."""
+    """See `workbench.engine.edits.Steer`."""
     when: Where = "both"
     where: str = ""
     """Positions or steps, such as ``"0-3, 7"``, where `when` names them."""

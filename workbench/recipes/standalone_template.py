@@ -1,4 +1,4 @@
-"""Steered text in plain PyTorch: `workbench.standalone` fills this in and leaves out what is idle.
+"""Steered text in plain PyTorch; `workbench.recipes.standalone` fills in and leaves out.
 
 Lines between ``# if word`` and ``# fi`` stay only in scripts that need them.
 """
