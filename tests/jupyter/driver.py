@@ -10,7 +10,7 @@ _KERNEL_IDLE = """() => {
     && panel.content.widgets.length > 0;
 }"""
 _CELLS = """() => window.jupyterapp.shell.currentWidget.content.widgets
-  .filter(c => c.model.type === 'code')
+  .filter(c => c.model.type === 'code' && c.model.sharedModel.getSource().trim())
   .map(c => { const m = c.model.sharedModel.toJSON();
     const error = (m.outputs || []).find(o => o.output_type === 'error');
     return [m.execution_count, error ? error.ename + ': ' + error.evalue : null]; })"""

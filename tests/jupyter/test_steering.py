@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -26,9 +27,9 @@ CELLS = (
     "# the code goes here",
 )
 WRITTEN = (
-    "[t['text'] for t in {panel}.widget.texts['steered']] == list(lab.generate("
-    "{prompt!r}, edits={edits}, max_new_tokens={most}, temperature=0.8, top_p=0.95, seed={seed}"
-    ").tokens.strings)"
+    "not {panel}.job.busy and [t['text'] for t in {panel}.widget.texts.get('steered', [])] == list("
+    "lab.generate({prompt!r}, edits={edits}, max_new_tokens={most}, temperature=0.8, top_p=0.95, "
+    "seed={seed}).tokens.strings)"
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -84,24 +85,21 @@ def shoot(page: Page, name: str) -> None:
 
 
 def done(notebook: Notebook, name: str = "panel") -> None:
-    notebook.until(
-        f"not {name}.job.waiting and {name}.widget.status.get('state') in ('done', 'stopped')", 90
-    )
+    notebook.until(f"not {name}.job.busy", 90)
     assert notebook.ask(f"{name}.widget.error") == "''"
 
 
-def is_written(
-    notebook: Notebook,
-    edits: str,
-    *,
-    name: str = "panel",
-    prompt: str = "A small cat",
-    most: int = 12,
-    seed: int = 0,
-) -> bool:
-    """Whether a panel shows what `lab.generate` writes."""
-    code = WRITTEN.format(panel=name, prompt=prompt, edits=edits, most=most, seed=seed)
-    return notebook.ask(code) == "True"
+def as_written(
+    edits: str, *, name: str = "panel", prompt: str = "A small cat", most: int = 12, seed: int = 0
+) -> str:
+    """Code that says whether a panel shows what `lab.generate` writes."""
+    return WRITTEN.format(panel=name, prompt=prompt, edits=edits, most=most, seed=seed)
+
+
+def until_written(notebook: Notebook, edits: str, *, name: str = "panel", **other: Any) -> None:
+    """Wait until a panel shows what `lab.generate` writes."""
+    notebook.until(as_written(edits, name=name, **other), 90)
+    done(notebook, name)
 
 
 def steer(value: str, feature: str = "feature") -> str:
@@ -113,8 +111,7 @@ def test_type_a_prompt_and_run(notebook: Notebook, panel: Locator) -> None:
     box.fill("A small cat")
     box.press("Enter")
     notebook.until("panel.widget.prompt == 'A small cat'")
-    done(notebook)
-    assert is_written(notebook, "[]")
+    until_written(notebook, "[]")
     words = notebook.ask("panel.text").strip("'\"").split()
     assert words[1] in panel.locator(".wb-column").first.inner_text()
 
@@ -142,17 +139,14 @@ def test_solo_and_mute(notebook: Notebook, panel: Locator) -> None:
     kind = "kind=panel.widget.rows[1]['kind']"
     both = f"[wb.Steer(feature, 1.0), wb.Steer({second}, 1.5, {kind})]"
     notebook.until("panel.widget.rows[1]['value'] == 1.5")
-    done(notebook)
-    assert is_written(notebook, both)
+    until_written(notebook, both)
     panel.get_by_role("button", name="Solo").nth(0).click()
     notebook.until("panel.widget.rows[0]['solo']")
-    done(notebook)
-    assert is_written(notebook, steer("1.0"))
+    until_written(notebook, steer("1.0"))
     panel.get_by_role("button", name="Solo").nth(0).click()
     panel.get_by_role("button", name="Mute").nth(1).click()
     notebook.until("panel.widget.rows[1]['muted'] and not panel.widget.rows[0]['solo']")
-    done(notebook)
-    assert is_written(notebook, steer("1.0"))
+    until_written(notebook, steer("1.0"))
     expect(panel.get_by_text("muted").first).to_be_visible()
     panel.get_by_role("button", name="Remove").nth(1).click()
     notebook.until("len(panel.widget.rows) == 1")
@@ -164,9 +158,8 @@ def test_another_seed(notebook: Notebook, panel: Locator) -> None:
     seed.fill("7")
     seed.press("Tab")
     notebook.until("panel.widget.settings['seed'] == 7")
-    done(notebook)
-    assert is_written(notebook, steer("1.0"), seed=7)
-    assert not is_written(notebook, steer("1.0"), seed=0)
+    until_written(notebook, steer("1.0"), seed=7)
+    assert notebook.ask(as_written(steer("1.0"), seed=0)) == "False"
 
 
 def test_the_copied_code_runs_in_the_next_cell(notebook: Notebook, panel: Locator) -> None:
@@ -205,7 +198,7 @@ def test_a_drag_acts_while_it_streams(notebook: Notebook, panel: Locator) -> Non
     assert notebook.ask("any('was changed while' in w for w in panel.widget.warnings)") == "True"
     value = "panel.widget.rows[0]['value']"
     # The beginning is that of the old value, and the rest is not.
-    assert not is_written(notebook, steer(value), most=200, seed=7)
+    assert notebook.ask(as_written(steer(value), most=200, seed=7)) == "False"
     start = "[t['text'] for t in panel.widget.texts['steered']][:3]"
     old = f"lab.generate('A small cat', edits={steer('1.0')}, max_new_tokens=3, temperature=0.8"
     assert notebook.ask(f"{start} == list({old}, top_p=0.95, seed=7).tokens.strings)") == "True"
@@ -242,20 +235,22 @@ def test_two_panels_at_once(notebook: Notebook, panel: Locator) -> None:
     panel.get_by_role("button", name="Run", exact=True).click()
     second.get_by_role("button", name="Run", exact=True).click()
     notebook.until("other.widget.status.get('state') == 'done'", 90)
-    done(notebook)
-    assert is_written(notebook, steer("1.0"), name="other", prompt="A boat")
+    until_written(notebook, steer("1.0"), name="other", prompt="A boat")
     value = "panel.widget.rows[0]['value']"
-    assert is_written(notebook, steer(value), seed=7)
+    until_written(notebook, steer(value), seed=7)
 
 
 def test_an_interrupt_leaves_the_panel_usable(notebook: Notebook, panel: Locator) -> None:
     command = "window.jupyterapp.commands.execute('notebook:interrupt-kernel')"
-    panel.get_by_role("button", name="Run", exact=True).click()
+    run = panel.get_by_role("button", name="Run", exact=True)
+    before = int(notebook.ask("panel.widget.run"))
+    run.click()
+    notebook.until(f"panel.widget.run > {before}", 60)
     notebook.page.evaluate(command)
     done(notebook)
-    panel.get_by_role("button", name="Run", exact=True).click()
-    done(notebook)
-    assert is_written(notebook, steer("panel.widget.rows[0]['value']"), seed=7)
+    run.click()
+    notebook.until(f"panel.widget.run > {before} + 1", 60)
+    until_written(notebook, steer("panel.widget.rows[0]['value']"), seed=7)
 
 
 def test_the_saved_notebook_holds_the_last_texts(
@@ -290,5 +285,4 @@ def test_opened_again_without_a_kernel_the_texts_are_there(
     opened.run_all()  # a new kernel: everything works from the top
     again = opened.output("panel = lab.steering")
     again.get_by_role("button", name="Run", exact=True).click()
-    done(opened)
-    assert is_written(opened, "[]", prompt="Once upon a time")
+    until_written(opened, "[]", prompt="Once upon a time")

@@ -61,6 +61,11 @@ class LatestJob:
         """Whether a newer job waits for the running one to stop."""
         return self._waiting is not None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a job runs or waits."""
+        return self._thread is not None
+
     def join(self, timeout: float | None = None) -> bool:
         """Wait until nothing runs; False if the time is up first."""
         thread = self._thread
