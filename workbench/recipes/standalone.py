@@ -192,7 +192,7 @@ class _Book:
         """The finished program."""
         weights = self._weights()  # first: it notes what the SAEs need of the template
         text = template(self.words | self._site_words())
-        title = f"Steered text of {self.model.name}, {len(self.edits)} edits, in plain PyTorch."
+        title = f"Steered text of {self.model.name} in plain PyTorch, edits: {len(self.edits)}."
         text = _ABOUT.format(title=title) + text
         text = filled(text, "constants", self._constants())
         return filled(text, "weights", weights)
