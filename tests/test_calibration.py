@@ -319,6 +319,7 @@ def test_progress_is_shown_unless_it_is_not_wanted(
         ((4, 26), {"kind": "neck"}, ValueError, "neck"),
         ((4, 26), {"strengths": [math.nan]}, ValueError, "finite"),
         ((4, 26), {"strengths": ["much"]}, TypeError, "must be a number"),
+        ((4, 26), {"strengths": []}, ValueError, "strengths is empty"),
         ((4, 26), {"prompts": []}, ValueError, "no prompts"),
         ((4, 26), {"prompts": [""]}, ValueError, "empty"),
         ((4, 26), {"max_new_tokens": 0}, ValueError, "at least 1"),

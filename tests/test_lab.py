@@ -93,6 +93,11 @@ def test_recording_replays_the_heatmap_without_a_model(run: Run, tmp_path: Path)
         opened.evolution((3, 1))
 
 
+def test_one_edit_that_is_no_list_is_named(lab: Lab) -> None:
+    with pytest.raises(TypeError, match="edits is a list, such as"):
+        lab.generate("A boat", edits=wb.Steer((3, 0), 1.0))  # pyright: ignore[reportArgumentType]
+
+
 def test_latest_job_wins() -> None:
     import threading
 

@@ -23,7 +23,7 @@ from workbench.analysis.strengths import Control, Effect, beginnings, calibrate
 from workbench.analysis.text_features import Pool
 from workbench.doctor import free_bytes
 from workbench.engine.binding import site_of
-from workbench.engine.edits import Ablate, Clamp, Edit, Steer, When
+from workbench.engine.edits import Ablate, Clamp, Edit, Steer, When, edit_list
 from workbench.engine.tracing import Generation, LiveEdits, Step, generate, trace
 from workbench.features import logit_effects
 from workbench.models import Busy, Model, load, wrap
@@ -238,7 +238,7 @@ class Lab:
         """Measure what `edits` need and nobody knows yet: mean norms and mean activations."""
         if self._suite is None:
             return
-        inner = [edit.edit if isinstance(edit, When) else edit for edit in edits]
+        inner = [edit.edit if isinstance(edit, When) else edit for edit in edit_list(edits)]
         written = {
             edit.site.writes_at
             for edit in inner

@@ -17,6 +17,7 @@ from numbers import Integral
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor
 
 Chat = Sequence[Mapping[str, str]]
@@ -78,8 +79,8 @@ def tokenize(
 
     Raises:
         TypeError: If the prompt is none of these.
-        ValueError: If it is empty, holds an id that the tokenizer does not have, or is longer than
-            `context`.
+        ValueError: If it is empty, holds an id that the tokenizer does not have, is longer than
+            `context`, or is a chat that the model's template refuses.
     """
     tokens = prompt if isinstance(prompt, Tokens) else _tokenize(tokenizer, prompt)
     if len(tokens) < (1 if tokenizer.bos_token_id is None else 2):
@@ -97,7 +98,7 @@ def tokenize(
 def _tokenize(tokenizer: Any, prompt: Prompt) -> Tokens:
     bos = tokenizer.bos_token_id
     if isinstance(prompt, str):
-        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        ids = _ids(tokenizer, prompt)
     elif isinstance(prompt, Tensor) or _all(prompt, Integral):
         ids = _checked_ids(tokenizer, prompt)  # pyright: ignore[reportArgumentType]
     elif _all(prompt, Mapping):
@@ -144,8 +145,19 @@ def _chat_ids(tokenizer: Any, turns: Chat) -> list[int]:
             raise ValueError(f"a chat turn has the keys 'role' and 'content', got {sorted(turn)}")
     if tokenizer.chat_template is None:
         raise ValueError("this tokenizer has no chat template; give a text instead of chat turns")
-    text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    try:
+        text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise ValueError(
+            f"the model's chat template refuses these turns: {error}. Gemma has no system turn "
+            "(put the instruction at the beginning of the first user turn), and turns alternate"
+        ) from error
+    return _ids(tokenizer, text)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    # Without its remark on length: `tokenize` knows the model's own context, and refuses.
+    return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 
 
 def _display(tokenizer: Any, token: int) -> str:

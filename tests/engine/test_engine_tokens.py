@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,27 @@ def test_what_is_no_prompt_is_refused(
 ) -> None:
     with pytest.raises(error, match=match):
         tokenize(tokenizer, prompt)
+
+
+def test_what_the_template_refuses_is_explained(tokenizer: Any) -> None:
+    system = "{{ raise_exception('System role not supported') }}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokenizer, "chat_template", system)
+        with pytest.raises(
+            ValueError, match=r"System role not supported.*Gemma has no system turn"
+        ):
+            tokenize(tokenizer, [{"role": "system", "content": "Be nice."}])
+
+
+def test_a_long_text_is_refused_without_another_word(
+    tokenizer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logging.getLogger("transformers"), "propagate", True)
+        patch.setattr(tokenizer, "model_max_length", 8)
+        with pytest.raises(ValueError, match="leave out at least 93"):
+            tokenize(tokenizer, "a" * 100, context=8)
+    assert not caplog.records
 
 
 def test_a_chat_needs_a_template() -> None:

@@ -185,8 +185,10 @@ def _outwards(control: Control, strengths: Sequence[float] | None) -> list[float
 
     Raises:
         TypeError: If one is not a number.
-        ValueError: If one is not finite.
+        ValueError: If there are none, or one is not finite.
     """
+    if strengths is not None and not len(strengths):
+        raise ValueError("strengths is empty: give numbers to try, or leave it out")
     found = {float(control.neutral)}
     for strength in control.strengths if strengths is None else strengths:
         control.edits(strength)  # refuses what is no number or not finite
