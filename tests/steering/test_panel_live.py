@@ -48,7 +48,7 @@ def at_token(
     return done
 
 
-def finished(panel: Steering, seconds: float = 60) -> None:
+def finished(panel: Steering, seconds: float = 180) -> None:
     assert panel.job.join(seconds), "the panel still writes"
     assert panel.errands.join(seconds)
     assert panel.widget.error == "", panel.widget.error

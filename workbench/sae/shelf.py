@@ -31,6 +31,8 @@ class Shelf:
         """
         self.budget = budget
         self._open: OrderedDict[Hashable, SAE] = OrderedDict()
+        # Counted once: to add up all tensors at each use takes as long as to encode a prompt.
+        self._sizes: dict[Hashable, int] = {}
         # Held while loading too: two threads that ask for one SAE must not load it twice.
         self._lock = threading.RLock()
 
@@ -44,22 +46,24 @@ class Shelf:
     @property
     def bytes(self) -> int:
         """Bytes of the open SAEs."""
-        return sum(map(size_of, self._open.values()))
+        return sum(self._sizes.values())
 
     def get(self, key: Hashable, load: Callable[[], SAE]) -> SAE:
         """The SAE of `key`, loaded if it is not open."""
         with self._lock:
             if key not in self._open:
                 self._open[key] = load()
+                self._sizes[key] = size_of(self._open[key])
             self._open.move_to_end(key)
             while self.budget is not None and len(self._open) > 1 and self.bytes > self.budget:
-                self._open.popitem(last=False)
+                del self._sizes[self._open.popitem(last=False)[0]]
             return self._open[key]
 
     def forget(self, key: Hashable) -> None:
         """Close the SAE of `key`, if it is open."""
         with self._lock:
             self._open.pop(key, None)
+            self._sizes.pop(key, None)
 
 
 def size_of(sae: Any) -> int:
