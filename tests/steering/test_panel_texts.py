@@ -16,6 +16,7 @@ from workbench.engine.edits import Edit
 from workbench.engine.receipts import NoEffectWarning
 from workbench.lab import Lab
 from workbench.sites import Kind, Site
+from workbench.tokens import strings_of
 
 OTHER = "Il était une fois un petit chat qui aimait la musique."
 TURNS = [{"role": "user", "content": "Tell me about a boat."}]
@@ -165,9 +166,20 @@ def test_shifts_are_divergences_after_the_same_text(lab: Lab) -> None:
         chosen = steered.tokens.ids[i]
         assert token["p"] == pytest.approx(float(moved[i, chosen].exp()), rel=1e-3)
         assert token["p_before"] == pytest.approx(float(before[i, chosen].exp()), rel=1e-3)
-        assert all(text != token["text"] for text, _ in token["top"])
-        best = moved[i].exp().topk(4).values.tolist()
-        assert {round(p, 5) for _, p in token["top"]} <= {round(p, 5) for p in best}
+        best = moved[i].exp().topk(4)
+        others = [
+            (string, p)
+            for token_id, string, p in zip(
+                best.indices.tolist(),
+                strings_of(lab.tokenizer, best.indices.tolist()),
+                best.values.tolist(),
+                strict=True,
+            )
+            if token_id != chosen
+        ][:3]
+        assert [text for text, _ in token["top"]] == [text for text, _ in others]
+        shown = [p for _, p in token["top"]]
+        assert shown == pytest.approx([p for _, p in others], rel=1e-3)
     assert "shift" not in panel.widget.texts["plain"][0]
 
 
