@@ -22,7 +22,7 @@ from workbench.models import Model, wrap
 from workbench.sae import SAE, SAEConfig
 from workbench.sae.catalog import catalog
 from workbench.sae.suite import Suite
-from workbench.sites import Kind, Site
+from workbench.sites import Kind, Place, Site
 
 D_MODEL, D_SAE = 24, 16384
 DOG, CAT, BARK = verify.PROMPT, verify.CAT, verify.BARK
@@ -248,14 +248,13 @@ def failing(lab: Lab) -> dict[int, str]:
 
 
 def test_a_transcoder_fed_with_the_gain_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Site.read
+    read = Place.read
+    norms = {i: x.pre_feedforward_layernorm for i, x in enumerate(lab.model.model.layers)}
 
-    def with_gain(self: Site, model: Any) -> Tensor:
-        if self.kind != "transcoder":
-            return read(self, model)
-        return model.model.layers[self.layer].pre_feedforward_layernorm.output
+    def with_gain(self: Place) -> Tensor:
+        return norms[self.site.layer].output if self.site.kind == "transcoder" else read(self)
 
-    monkeypatch.setattr(Site, "read", with_gain)
+    monkeypatch.setattr(Place, "read", with_gain)
     found = failing(lab)
     assert found[2] == verify.GAIN
     assert found.keys() <= {2, 3, 4, 5, 6}
@@ -272,13 +271,12 @@ def test_a_transcoder_fed_with_the_stream_is_named(
 
 
 def test_an_mlp_read_before_its_norm_is_named(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Site.read
+    read, mlp = Place.read, lab.model.model.layers[4].mlp
 
-    def raw(self: Site, model: Any) -> Tensor:
-        layer = model.model.layers[self.layer]
-        return layer.mlp.output if self == Site(4, "mlp") else read(self, model)
+    def raw(self: Place) -> Tensor:
+        return mlp.output if self.site == Site(4, "mlp") else read(self)
 
-    monkeypatch.setattr(Site, "read", raw)
+    monkeypatch.setattr(Place, "read", raw)
     assert failing(lab) == {7: verify.BEFORE_NORM, 8: verify.BEFORE_NORM}
 
 
@@ -296,8 +294,8 @@ def test_positions_that_are_one_off_are_named(lab: Lab, monkeypatch: pytest.Monk
 
 
 def test_an_overflow_is_not_taken_for_silence(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = Site.read
-    monkeypatch.setattr(Site, "read", lambda self, model: read(self, model) * float("nan"))
+    read = Place.read
+    monkeypatch.setattr(Place, "read", lambda self: read(self) * float("nan"))
     found = failing(lab)
     assert found.keys() == set(range(9))
     assert all("the model overflowed" in verdict for verdict in found.values())

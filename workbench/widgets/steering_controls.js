@@ -43,15 +43,21 @@ export class Scope {
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function field(tag, attributes) {
-  const node = element(tag, { ...attributes, "data-lm-suppress-shortcuts": "true" });
-  // JupyterLab keeps Enter from ending an input, as it does elsewhere; to leave it does.
-  if (tag === "input") node.addEventListener("keydown", (event) => {
-    const key = /** @type {KeyboardEvent} */ (event);
-    if (key.key !== "Enter" || key.isComposing) return;
-    node.blur();
-    node.focus();
+  return element(tag, { ...attributes, "data-lm-suppress-shortcuts": "true" });
+}
+
+/**
+ * Let Enter end any input below the frame's root: JupyterLab keeps it from doing so, to leave it does.
+ *
+ * @param {Frame} frame
+ */
+export function enterEndsInputs(frame) {
+  frame.listen(frame.root, "keydown", (/** @type {KeyboardEvent} */ event) => {
+    const { target } = event;
+    if (event.key !== "Enter" || event.isComposing || !(target instanceof HTMLInputElement)) return;
+    target.blur();
+    target.focus();
   });
-  return node;
 }
 
 /**

@@ -8,7 +8,7 @@
  */
 
 import { Frame, element, segmented, short } from "./shared.js";
-import { field, labelled } from "./steering_controls.js";
+import { enterEndsInputs, field, labelled } from "./steering_controls.js";
 import { Exports } from "./steering_export.js";
 import { RowList } from "./steering_list.js";
 import { Prompt, Settings } from "./steering_prompt.js";
@@ -34,6 +34,7 @@ class SteeringPanel {
     this.exports = new Exports(frame);
     frame.body.append(this.prompt.node, this.settings.node, this.makeEdits(), this.makeComparison(),
       this.texts.node, this.exports.node);
+    enterEndsInputs(frame);
     frame.listen(this.runButton, "click", () => (this.texts.running ? this.stop() : this.start()));
     frame.watch(["status"], () => this.showStatus());
     frame.on("msg:custom", (message) => this.receive(message));
