@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import json
 import math
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -283,6 +284,8 @@ def test_an_interrupted_kernel_keeps_what_is_done(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module_under_test, "ROWS", 1)
+    # As in a kernel; a process that was started in the background may be deaf to interrupts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timers: list[threading.Timer] = []
 
     def interrupt_soon(_: list[str]) -> float:
@@ -292,8 +295,11 @@ def test_an_interrupted_kernel_keeps_what_is_done(
         return 0.0
 
     options = {**QUICK, "max_new_tokens": 60}
-    found = lab.calibrate(FEATURE, strengths=[1.0, 2.0, 3.0], effect=interrupt_soon, **options)
-    timers[0].join()
+    try:
+        found = lab.calibrate(FEATURE, strengths=[1.0, 2.0, 3.0], effect=interrupt_soon, **options)
+        timers[0].join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert found.stopped
     assert found.points[0].strength == 0.0
     assert lab.generate("Once", max_new_tokens=2).text  # the model is free again
