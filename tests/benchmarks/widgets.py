@@ -61,7 +61,7 @@ def slider(lab: Lab, page: Bridge, rounds: int = 9) -> float:
     host = page.show(panel.widget)
     panel.start()
     page.until(lambda: panel.widget.status.get("state") == "done")
-    entry = host.get_by_role("spinbutton").first
+    entry = host.get_by_role("spinbutton", name="as a number")
     times = []
     for number in range(rounds + 1):
         run = panel.widget.run
