@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from conftest import D_SAE
 from engine.engine_oracle import (
@@ -25,11 +26,25 @@ from engine.engine_oracle import (
 from torch import Tensor
 
 from workbench.engine.edits import Ablate, Clamp, Patch, Scale, Splice, Steer, When
+from workbench.sae import SAE
 from workbench.sites import Site
 
 Case = Callable[[Place], tuple[Any, Rule]]
 LONG, SHORT, OTHER = "The cat sat", "Hi 5", "Other!"
 PLACES: list[Place] = [(0, "embed"), *((1, k) for k in ("att", "transcoder", "mlp", "res"))]
+
+
+def encoded_widths(patch: pytest.MonkeyPatch) -> list[int]:
+    """Features of the SAE at each encoding from now on, in order."""
+    widths: list[int] = []
+    encode = SAE.encode
+
+    def counted(self: SAE, x: Tensor) -> Tensor:
+        widths.append(self.W_enc.shape[1])
+        return encode(self, x)
+
+    patch.setattr(SAE, "encode", counted)
+    return widths
 
 
 def site(place: Place) -> Site:

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 import torch
 from conftest import D_SAE, RandomSuite
-from engine.engine_cases import EDITS, LONG, PLACES, SHORT, chosen, moved, site, steer
+from engine.engine_cases import (
+    EDITS,
+    LONG,
+    PLACES,
+    SHORT,
+    chosen,
+    encoded_widths,
+    moved,
+    site,
+    steer,
+)
 from engine.engine_oracle import (
     Place,
     Rule,
@@ -279,14 +289,7 @@ def test_twenty_edits_at_once(model: Model, suite: RandomSuite) -> None:
 def test_edits_of_one_site_share_one_encoding(
     model: Model, suite: RandomSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widths: list[int] = []
-    encode = SAE.encode
-
-    def counted(self: SAE, x: Tensor) -> Tensor:
-        widths.append(self.W_enc.shape[1])
-        return encode(self, x)
-
-    monkeypatch.setattr(SAE, "encode", counted)
+    widths = encoded_widths(monkeypatch)
     edits = [Scale((1, i), 1.5) for i in range(20)] + [Scale((2, 0), 1.5)]
     generate(
         model,

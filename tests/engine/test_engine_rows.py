@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import D_SAE, RandomSuite
-from engine.engine_cases import LONG, SHORT, chosen, moved
+from engine.engine_cases import LONG, SHORT, chosen, encoded_widths, moved
 from engine.engine_oracle import (
     Place,
     Rule,
@@ -298,14 +298,7 @@ def test_a_long_batch_is_spliced_block_by_block(
 def test_an_error_term_needs_only_the_features_left_out(
     model: Model, suite: RandomSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    widths: list[int] = []
-    encode = SAE.encode
-
-    def counted(self: SAE, x: Tensor) -> Tensor:
-        widths.append(self.W_enc.shape[1])
-        return encode(self, x)
-
-    monkeypatch.setattr(SAE, "encode", counted)
+    widths = encoded_widths(monkeypatch)
     for edit in (Splice(Site(1), drop=(1, 2), error=True), Splice(Site(1), keep=(1, 2, 3))):
         trace(model, [tokenize(model.tokenizer, LONG)], edits=[edit], source=suite)
     assert widths == [2, 3]

@@ -58,6 +58,17 @@ class Notebook:
             self.page.wait_for_timeout(200)
         raise AssertionError(f"never true: {expression}; {self.ask(expression)}")
 
+    def drag(self, slider: Locator, start: float, end: float) -> None:
+        """Drag a slider's handle by the mouse, between two shares of its width."""
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        assert box is not None
+        middle = box["y"] + box["height"] / 2
+        self.page.mouse.move(box["x"] + box["width"] * start, middle)
+        self.page.mouse.down()
+        self.page.mouse.move(box["x"] + box["width"] * end, middle, steps=8)
+        self.page.mouse.up()
+
     def output(self, text: str) -> Locator:
         """The output area of the code cell whose source contains `text`."""
         cell = self.page.locator(".jp-CodeCell").filter(

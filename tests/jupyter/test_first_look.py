@@ -99,13 +99,7 @@ def test_a_slider_moved_by_keys_changes_the_text(notebook: Notebook) -> None:
 
 def test_a_slider_dragged_by_the_mouse_is_followed(notebook: Notebook) -> None:
     slider = notebook.output("lab.steering").get_by_role("slider").first
-    box = slider.bounding_box()
-    assert box is not None
-    middle = box["y"] + box["height"] / 2
-    notebook.page.mouse.move(box["x"] + box["width"] * 0.6875, middle)  # 1.5 of -4 to 4
-    notebook.page.mouse.down()
-    notebook.page.mouse.move(box["x"] + box["width"] * 0.66, middle, steps=5)
-    notebook.page.mouse.up()
+    notebook.drag(slider, 0.6875, 0.66)  # from 1.5 of -4 to 4
     notebook.until("1.1 < panel.widget.rows[0]['value'] < 1.45")
     notebook.until("panel.widget.status.get('state') == 'done'", 60)
     assert 1.1 < float(notebook.ask("panel.widget.rows[0]['value']")) < 1.45

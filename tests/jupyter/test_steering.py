@@ -183,15 +183,7 @@ def test_a_drag_acts_while_it_streams(notebook: Notebook, panel: Locator) -> Non
     length.press("Tab")
     notebook.until("panel.widget.settings['max_new_tokens'] == 200")
     notebook.until("len(panel.widget._stream._streamed.get('steered', ())) > 3", 60)
-    slider = panel.get_by_role("slider").first
-    slider.scroll_into_view_if_needed()
-    box = slider.bounding_box()
-    assert box is not None
-    middle = box["y"] + box["height"] / 2
-    notebook.page.mouse.move(box["x"] + box["width"] * 0.625, middle)  # 1 of -4 to 4
-    notebook.page.mouse.down()
-    notebook.page.mouse.move(box["x"] + box["width"] * 0.9, middle, steps=8)
-    notebook.page.mouse.up()
+    notebook.drag(panel.get_by_role("slider").first, 0.625, 0.9)  # from 1 of -4 to 4
     notebook.until("panel.widget.rows[0]['value'] > 2")
     done(notebook)
     assert notebook.ask("panel.widget.status['done']") == "200"

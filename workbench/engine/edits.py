@@ -26,6 +26,7 @@ the earlier ones left. `workbench.scopes` says what ``when``, ``positions`` and 
 from __future__ import annotations
 
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -73,7 +74,7 @@ Mean = Literal["zero", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureEdit:
+class FeatureEdit(ABC):
     """What the edits of one feature have in common."""
 
     feature: Feature = field(kw_only=False)
@@ -119,6 +120,7 @@ class FeatureEdit:
         """The edit's own number, and its unit before calibration."""
         return 0.0, "raw"
 
+    @abstractmethod
     def line(self, amount: float) -> tuple[float, float]:
         """Constant ``a`` and slope ``b`` of the multiple ``a + b f`` of ``d`` that is added.
 
@@ -127,7 +129,6 @@ class FeatureEdit:
         Args:
             amount: The edit's own number, in activation units.
         """
-        raise NotImplementedError
 
     def coefficient(self, activation: Tensor, amount: float) -> Tensor:
         """The multiple of the decoder row that is added, in the shape of `activation`.
