@@ -323,3 +323,15 @@ def test_a_bar_is_shown_unless_it_is_not_wanted(
     assert capsys.readouterr().err == ""
     lab.contrast(*german, layers=[3])
     assert "reading texts: 100%" in capsys.readouterr().err
+
+
+def test_notes_and_labels_are_shown_as_text() -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    frame = pd.DataFrame({"label": [hostile]})
+    for shown in (
+        wb.Contrast(frame, {}, (f"remark on {hostile!r}",)),
+        wb.Autosteer(hostile, (), frame, (f"no feature made {hostile!r} likelier",)),
+    ):
+        page = shown._repr_html_()
+        assert "<img" not in page
+        assert page.count("&lt;img src=x") == 2

@@ -19,6 +19,7 @@ ORDER = (
     "pocket.__init__",  # reading the manifest runs it, so it imports nothing
     "pocket.manifest",
     "doctor",
+    "files",
     "architectures",
     "sites",
     "tokens",
@@ -48,6 +49,7 @@ ORDER = (
     "analysis.fluency",
     "analysis.calibration",
     "analysis.strengths",
+    "analysis.noted",
     "analysis.text_features",
     "analysis.contrast",
     "analysis.trials",

@@ -28,6 +28,7 @@ import torch
 from tqdm.auto import tqdm
 
 from workbench.analysis.contrast import ranking
+from workbench.analysis.noted import noted_html
 from workbench.analysis.text_features import Reading, Sides, read_texts
 from workbench.analysis.trials import Trial
 from workbench.engine.binding import FeatureSource
@@ -70,8 +71,7 @@ class Autosteer:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>note: {note}</p>" for note in self.notes)
-        return f"{self.frame._repr_html_()}{notes}"  # pyright: ignore[reportCallIssue]
+        return noted_html(self.frame, self.notes)
 
 
 def autosteer(

@@ -19,6 +19,7 @@ import pandas as pd
 from workbench.analysis.fluency import FLUENT_EXCESS, FLUENT_REPETITION
 from workbench.engine.edits import Feature, Unit
 from workbench.figures import Curve, calibration_curve
+from workbench.files import write_whole
 from workbench.sites import Kind
 
 if TYPE_CHECKING:
@@ -194,10 +195,8 @@ class Calibration:
 
     def save(self, path: str | Path) -> Path:
         """Write it as JSON; `Calibration.open` reads it."""
-        path = Path(path)
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=1, ensure_ascii=False)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
+        return write_whole(path, text + "\n")
 
     @classmethod
     def open(cls, path: str | Path) -> Calibration:

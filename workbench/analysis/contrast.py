@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from workbench.analysis.noted import noted_html
 from workbench.analysis.text_features import Pool, Reading, Sides, read_texts
 from workbench.engine.directions import Direction
 from workbench.models import Model
@@ -51,8 +52,7 @@ class Contrast:
         return "\n".join([str(self.frame), *(f"note: {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        notes = "".join(f"<p>note: {note}</p>" for note in self.notes)
-        return f"{self.frame._repr_html_()}{notes}"  # pyright: ignore[reportCallIssue]
+        return noted_html(self.frame, self.notes)
 
     def direction(self, layer: int, kind: Kind = "res") -> Direction:
         """The difference of means at a site; its AUROC is that of each half's on the other half.

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.engine.edits import Edit, freeze_rest
 from workbench.engine.writing import check_sampling
+from workbench.files import write_whole
 from workbench.recipes.fields import check_finite, checked_fields
 from workbench.recipes.rows import Row, acting
 from workbench.recipes.saes import Used, missing, needed_features, unlike, used
@@ -157,9 +158,7 @@ class Recipe:
 
     def save(self, path: str | Path) -> Path:
         """Write the recipe to a file, and give its path."""
-        path = Path(path)
-        path.write_text(self.to_json(), encoding="utf-8")
-        return path
+        return write_whole(path, self.to_json())
 
     # ------------------------------------------------------------------------------ what it does
 
