@@ -4,9 +4,10 @@
    left out.
 2. One half of each set chooses: features are ranked by AUROC, the chance that a positive text is
    above a negative one (ties count half), and where that is equal by the difference of the means.
-3. The other half, which had no part in it, says what the ranking is worth (`held_out`).
-4. Control: the same search with the texts' sides shuffled, a number of times. `control` is the best
-   held-out score that it ever found among as many features, so what does not exceed it may be luck.
+3. The other half, which had no part in it, says what the ranking is worth (``held_out``).
+4. Control: the same search with the texts' sides shuffled, a number of times. ``control`` is the
+   best held-out score that it ever found among as many features, so what does not exceed it may be
+   luck.
 
 The difference of the mean activations (Rimsky et al. 2024, arXiv 2312.06681) is the rival of every
 feature: `Contrast.direction`.

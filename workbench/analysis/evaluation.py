@@ -178,15 +178,51 @@ def mean_activations(
     Returns:
         By site and feature.
     """
-    read, means = _read(model, set(features), texts), {}
+    found = _activations_of(model, saes, features, texts)
+    return {
+        site: dict(zip(features[site], f.mean(0).tolist(), strict=True))
+        for site, f in found.items()
+    }
+
+
+def typical_maxima(
+    model: Model, saes: dict[Site, SAE], features: dict[Site, list[int]], texts: Sequence[Tokens]
+) -> dict[Site, dict[int, float]]:
+    """What single features reach when strongly present: their 99th percentile where they fire.
+
+    Args:
+        model: The model.
+        saes: The SAE of each site.
+        features: Which features at each site; only their columns of the encoder are used.
+        texts: Ordinary text; ``<bos>`` is left out.
+
+    Returns:
+        By site and feature; 0 for a feature that fires nowhere in `texts`.
+    """
+    found = _activations_of(model, saes, features, texts)
+    return {
+        site: {
+            index: float(column[column > 0].quantile(0.99)) if (column > 0).any() else 0.0
+            for index, column in zip(features[site], f.T, strict=True)
+        }
+        for site, f in found.items()
+    }
+
+
+def _activations_of(
+    model: Model, saes: dict[Site, SAE], features: dict[Site, list[int]], texts: Sequence[Tokens]
+) -> dict[Site, Tensor]:
+    """Activations ``(token, feature)`` of single features at each site."""
+    read, found = _read(model, set(features), texts), {}
     for site, indices in features.items():
-        x, total = read[site], torch.zeros(len(indices))
+        sae = saes[site]
         with torch.inference_mode():
-            for block in x.split(BLOCK):
-                f = saes[site].encode_features(block.to(saes[site].W_enc.device), indices)
-                total += f.float().sum(0).cpu()
-        means[site] = dict(zip(indices, (total / len(x)).tolist(), strict=True))
-    return means
+            blocks = [
+                sae.encode_features(block.to(sae.W_enc.device), indices).float().cpu()
+                for block in read[site].split(BLOCK)
+            ]
+        found[site] = torch.cat(blocks)
+    return found
 
 
 def _read(model: Model, sites: set[Site], texts: Sequence[Tokens]) -> dict[Site, Tensor]:
@@ -205,10 +241,11 @@ def _losses(model: Model, sae: SAE, site: Site, text: Tokens) -> tuple[float, fl
         trace(model, [text], edits=[Patch(target, x)]).logits
         for x in (put.float(), torch.zeros_like(put))
     )
-    return tuple(_loss(logits[0], text) for logits in (clean.logits, *changed))  # pyright: ignore[reportReturnType]
+    return tuple(next_token_loss(logits[0], text) for logits in (clean.logits, *changed))  # pyright: ignore[reportReturnType]
 
 
-def _loss(logits: Tensor, text: Tokens) -> float:
+def next_token_loss(logits: Tensor, text: Tokens) -> float:
+    """Summed loss of a text ``(pos, vocabulary)`` in nats; ``<bos>`` is never predicted."""
     ids = torch.tensor(text.ids[1:])
     return float(-logits[:-1].float().log_softmax(-1).gather(1, ids[:, None]).sum())
 

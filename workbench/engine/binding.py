@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -218,6 +218,18 @@ def site_of(sae: SAE, module: Any) -> Site:
     site = Site(sae.config.layer, check_kind(kind)).check(config)
     check_width(sae, site, config)
     return site
+
+
+def common_site(saes: Iterable[SAE], module: Any) -> Site:
+    """The one site that all of some SAEs read.
+
+    Raises:
+        ValueError: If there is no SAE, or they read different sites.
+    """
+    sites = sorted({site_of(sae, module) for sae in saes})
+    if len(sites) != 1:
+        raise ValueError(f"SAEs of one site are compared, got {sites or 'none'}")
+    return sites[0]
 
 
 def check_width(sae: SAE, site: Site, config: Any) -> None:

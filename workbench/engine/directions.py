@@ -1,4 +1,4 @@
-"""Plain directions as a `FeatureSource`, so that the engine steers by them as by features.
+"""Plain directions as a `workbench.engine.binding.FeatureSource`: the engine steers by them.
 
 A difference of means or a random vector has no SAE, no typical maximum and no activation: it can be
 added, and that is all.
@@ -19,7 +19,7 @@ from workbench.sites import Site
 
 @dataclass(frozen=True)
 class Directions:
-    """A `FeatureSource` of plain vectors: feature ``i`` of a site is the ``i``-th vector."""
+    """Plain vectors as features: feature ``i`` of a site is the ``i``-th vector."""
 
     vectors: dict[Site, Tensor]
     """``(vector, d)`` each."""

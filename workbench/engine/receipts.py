@@ -164,7 +164,8 @@ def _join(entries: Sequence[_Entry]) -> _Joined:
     sizes = torch.cat([entry.sizes for entry in entries], 1)
     where = torch.cat([entry.where for entry in entries], 1)
     # As arrays: hundreds of small sums are several times faster there than as tensors.
-    return norms.cpu().numpy(), sizes.cpu().numpy(), where.cpu().numpy()
+    # A pass that is differentiated keeps its gradient up to here.
+    return norms.detach().cpu().numpy(), sizes.detach().cpu().numpy(), where.cpu().numpy()
 
 
 def _acts(
@@ -202,7 +203,7 @@ def _act(norms: np.ndarray, sizes: np.ndarray, where: np.ndarray, length: int) -
 
 
 def _caller() -> int:
-    """The `stacklevel` of the first frame outside of this package, for a warning of the caller."""
+    """The ``stacklevel`` of the first frame outside of this package, for a warning."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("workbench."):
         level, frame = level + 1, frame.f_back

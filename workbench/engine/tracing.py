@@ -1,9 +1,9 @@
-"""The engine: run a model once, or let it write, with edits at any site.
+"""The engine: run a model once, backwards too, or let it write, with edits at any site.
 
-Both calls are one nnsight trace. `_intercept` stops the model at each wanted site of each forward
-pass and hands the activation to a function, which may return a changed one. `trace` drives a single
-pass; `generate` drives the decoding loop of `workbench.engine.writing`. What happens to an
-activation is the business of `workbench.engine.surgeon`.
+Each call is one nnsight trace. `_intercept` stops the model at each wanted site of each forward
+pass and hands the activation to a function, which may return a changed one. `trace` and `gradients`
+drive a single pass; `generate` drives the decoding loop of `workbench.engine.writing`. What happens
+to an activation is the business of `workbench.engine.surgeon`.
 
 The model itself is never changed: edits exist for the length of a trace.
 """
@@ -11,8 +11,9 @@ The model itself is never changed: edits exist for the length of a trace.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -31,9 +32,23 @@ from workbench.models import Busy, Model
 from workbench.sites import Site
 from workbench.tokens import Tokens
 
-__all__ = ["Batch", "Generation", "LiveEdits", "Step", "Trace", "generate", "sample", "trace"]
+__all__ = [
+    "Batch",
+    "Generation",
+    "Gradients",
+    "LiveEdits",
+    "Step",
+    "Trace",
+    "generate",
+    "gradients",
+    "pullbacks",
+    "sample",
+    "trace",
+]
 
 T = TypeVar("T")
+Score = Callable[[Tensor, Mapping[Site, Tensor]], Tensor]
+"""From logits ``(batch, pos, vocabulary)`` and activations ``(batch, pos, d_in)`` to one number."""
 
 
 @dataclass(frozen=True)
@@ -72,40 +87,219 @@ def trace(
     Raises:
         ValueError: If a site or a feature does not exist.
     """
-    wanted = {site.check(model.config) for site in sites}
     # No inference mode here: its tensors could not be used to train a probe on.
     with model.turn.take(busy=busy), torch.no_grad():
-        surgeon = _Table(model, prompts, EditTable.of(len(prompts), edits, each), source).surgeon()
-        batch = surgeon.batch
-        kept: dict[Site, Tensor] = {}
+        table = _Table(model, prompts, EditTable.of(len(prompts), edits, each), source)
+        return _one_pass(model, table.surgeon(), sites).finished()
 
-        def visit(site: Site, x: Tensor) -> Tensor | None:
-            changed = surgeon.visit(site, x)
-            if site in wanted:
-                kept[site] = x if changed is None else changed
-            return changed
 
-        def drive() -> Tensor:
-            surgeon.start_pass(batch.positions)
-            return model.module(
-                input_ids=batch.ids,
-                attention_mask=batch.attention_mask,
-                position_ids=batch.positions.clamp(min=0),
-                use_cache=False,
-            ).logits
+@dataclass(frozen=True)
+class Gradients(Trace):
+    """What one pass forward and back left behind, on the CPU."""
 
-        logits = _intercept(model, sorted(wanted.union(surgeon.program.sites)), visit, drive)
-        receipts = surgeon.recorder.receipts()
+    gradients: dict[Site, Tensor]
+    """``(batch, pos, d_in)`` at each site asked for but a transcoder's input; zero at padding."""
+    score: float
+    """The number whose gradients they are."""
 
-    def finished(x: Tensor) -> Tensor:
-        x = x[: len(batch)]
+
+def gradients(
+    model: Model,
+    prompts: Sequence[Tokens],
+    sites: Sequence[Site],
+    score: Score,
+    *,
+    edits: Sequence[Edit] = (),
+    each: Sequence[Sequence[Edit]] | None = None,
+    source: FeatureSource | None = None,
+    busy: Busy = "wait",
+) -> Gradients:
+    """One pass forward and one back: how a number changes with the activations at `sites`.
+
+    The model is taken as it runs, with `edits`: the gradient flows through what they do, and at a
+    site that they change it is that of the changed activation. A transcoder's input is read and has
+    no gradient, since nothing can be written there: ask at `Site.writes_at` too.
+
+    Args:
+        model: The model.
+        prompts: One or more prompts, batched on the left as in `trace`.
+        sites: Where to read, and to take the gradient.
+        score: What is differentiated. For several prompts a sum over them, of which each then has
+            the gradient that it has alone.
+        edits: What to change.
+        each: Instead of `edits`, a list of edits for each prompt: its own.
+        source: SAEs and calibration for the edits.
+        busy: See `workbench.models.Turn.take`.
+
+    Raises:
+        ValueError: If a site or a feature does not exist, or the score is no single number or does
+            not depend on the model.
+    """
+    with model.turn.take(busy=busy), torch.inference_mode(mode=False), torch.enable_grad():
+        table = _Table(model, prompts, EditTable.of(len(prompts), edits, each), source)
+        found = _one_pass(model, table.surgeon(), sites, leaves=(leaves := {}))
+        value = score(found.logits, found.activations)
+        if value.numel() != 1 or not value.requires_grad:
+            raise ValueError(
+                "score must make one number of the logits or the activations, and keep its "
+                f"gradient; got {value!r}"
+            )
+        # Zero where nothing leads to the score, as after the position or above the layer it reads.
+        slopes = torch.autograd.grad(
+            value, list(leaves.values()), allow_unused=True, materialize_grads=True
+        )
+        done = found.finished()
+        kept = {site: found.cut(x) for site, x in zip(leaves, slopes, strict=True)}
+        return Gradients(done.activations, done.logits, done.receipts, kept, float(value.detach()))
+
+
+def pullbacks(
+    model: Model,
+    prompt: Tokens,
+    cuts: Sequence[Site],
+    covectors: Mapping[Site, Sequence[tuple[int, Tensor]]],
+    consume: Callable[[Site, int, Tensor], None],
+    *,
+    edits: Sequence[Edit] = (),
+    source: FeatureSource | None = None,
+    busy: Busy = "wait",
+) -> None:
+    """How numbers at each of `cuts` change with the activation at the cut before.
+
+    The graph is cut at every one of them, so a number costs a backward pass through the layers
+    between two cuts and no more, and one forward pass serves all. Nothing is kept.
+
+    Args:
+        model: The model.
+        prompt: The prompt.
+        cuts: Where the graph is cut. A gradient ends at a cut; at one that is not the whole stream
+            it goes around it as well.
+        covectors: For cuts other than the first: of each number a token and the gradient there
+            ``(d,)``.
+        consume: Gets the cut, the place of the number in its list, and its gradient at the cut
+            before ``(pos, d)``, on the model's device.
+        edits: What to change.
+        source: SAEs and calibration for the edits.
+        busy: See `workbench.models.Turn.take`.
+
+    Raises:
+        ValueError: If a site or a feature does not exist, or a covector is at no cut or the first.
+    """
+    before = {after: cut for cut, after in pairwise(sorted(set(cuts)))}
+    lost = sorted(set(covectors) - set(before))
+    if lost:
+        there = ", ".join(map(str, before)) or "none"
+        raise ValueError(f"nothing is cut off before {lost[0]}; there are cuts before {there}")
+    with model.turn.take(busy=busy), torch.inference_mode(mode=False), torch.enable_grad():
+        table = _Table(model, [prompt], EditTable.of(1, edits, None), source)
+        leaves: dict[Site, Tensor] = {}
+        found = _one_pass(model, table.surgeon(), cuts, leaves=leaves, cut=True)
+        for site, numbers in covectors.items():
+            above, below = found.activations[site], leaves[before[site]]
+            for place, (token, gradient) in enumerate(numbers):
+                number = above[0, token] @ gradient.to(above)
+                [pulled] = torch.autograd.grad(number, below, retain_graph=True)
+                consume(site, place, pulled[0])
+
+
+@dataclass(frozen=True, eq=False)
+class _Pass:
+    """A forward pass as it was, on the model's device."""
+
+    surgeon: Surgeon
+    activations: dict[Site, Tensor]
+    logits: Tensor
+
+    def finished(self) -> Trace:
+        """The same as a value."""
+        activations = {site: self.cut(x) for site, x in sorted(self.activations.items())}
+        return Trace(activations, self.cut(self.logits), self.surgeon.recorder.receipts())
+
+    def cut(self, x: Tensor) -> Tensor:
+        """``(batch, pos, ...)`` on the CPU, without unedited twins, and zero at padding."""
+        batch = self.surgeon.batch
+        x = x.detach()[: len(batch)]
         # Without padding nothing is copied: the logits of a long text are as large as a layer.
         if batch.attention_mask is not None:
             x = x.masked_fill((batch.positions[: len(batch)] < 0)[..., None], 0)
         return x.cpu()
 
-    activations = {site: finished(kept[site]) for site in sorted(wanted)}
-    return Trace(activations, finished(logits), receipts)
+
+def _one_pass(
+    model: Model,
+    surgeon: Surgeon,
+    sites: Sequence[Site],
+    *,
+    leaves: dict[Site, Tensor] | None = None,
+    cut: bool = False,
+) -> _Pass:
+    """Run the model once, reading `sites` after the edits there.
+
+    `leaves` is filled with a zero for each site that is added to its activation: the gradient of
+    those is that of the activations, also where the model's weights have none. With `cut` the model
+    goes on from the leaf alone, and what was read keeps the graph below.
+    """
+    wanted = {site.check(model.config) for site in sites}
+    batch, kept = surgeon.batch, {}
+
+    def visit(site: Site, x: Tensor) -> Tensor | None:
+        changed = surgeon.visit(site, x)
+        if site not in wanted:
+            return changed
+        kept[site] = x if changed is None else changed
+        if leaves is None or site.writes_at != site:
+            return changed
+        if cut:
+            leaves[site] = kept[site].detach().requires_grad_()
+            return leaves[site]
+        leaves[site] = torch.zeros_like(kept[site], requires_grad=True)
+        kept[site] = kept[site] + leaves[site]
+        return kept[site]
+
+    def drive() -> Tensor:
+        surgeon.start_pass(batch.positions)
+        return model.module(
+            input_ids=batch.ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.positions.clamp(min=0),
+            use_cache=False,
+        ).logits
+
+    logits = _intercept(model, sorted(wanted.union(surgeon.program.sites)), visit, drive)
+    return _Pass(surgeon, kept, logits)
+
+
+def read(
+    model: Model,
+    ids: Tensor,
+    sites: Sequence[Site],
+    consume: Callable[[Site, Tensor], None],
+    *,
+    busy: Busy = "wait",
+) -> None:
+    """One forward pass over full rows, handing on each activation as the model reaches it.
+
+    For long jobs over much text: nothing is kept, and logits are computed of the last position
+    alone, because those of a batch may be larger than all activations together.
+
+    Args:
+        model: The model.
+        ids: ``(row, pos)`` token ids; rows of the same length.
+        sites: What to read, in any order.
+        consume: Gets each site with its activation ``(row, pos, d_in)``, on the model's device, in
+            execution order.
+        busy: See `workbench.models.Turn.take`.
+
+    Raises:
+        ValueError: If a site does not exist.
+    """
+    wanted = sorted({site.check(model.config) for site in sites})
+
+    def drive() -> None:
+        model.module(input_ids=ids.to(model.device), use_cache=False, logits_to_keep=1)
+
+    with model.turn.take(busy=busy), torch.no_grad():
+        _intercept(model, wanted, lambda site, x: consume(site, x.detach()), drive)
 
 
 def generate(

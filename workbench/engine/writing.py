@@ -37,7 +37,7 @@ class Generation:
     logprobs: tuple[float, ...]
     """Log-probability of each new token, in nats, as the edited model gave it at temperature 1."""
     finish: str
-    """``"end"``: an end-of-sequence token; ``"length"``: `max_new_tokens`; ``"context"``: no room
+    """``"end"``: an end-of-sequence token; ``"length"``: ``max_new_tokens``; ``"context"``: no room
     for another position; ``"stopped"``: asked to."""
     receipt: Receipt
     """What the edits did."""
@@ -48,7 +48,7 @@ class Generation:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a generation, as a `stream` function gets it."""
+    """One step of a generation, as a ``stream`` function gets it."""
 
     index: int
     """0 for the first new token."""
@@ -57,7 +57,7 @@ class Step:
     strings: tuple[str, ...]
     """What to show for them."""
     logits: Tensor
-    """``(batch, vocabulary)`` of the model, before temperature and `top_p`."""
+    """``(batch, vocabulary)`` of the model, before temperature and ``top_p``."""
 
 
 class Writer:

@@ -58,8 +58,8 @@ class SAEConfig:
     Attributes:
         model: Name of the model, empty if unknown.
         layer: Layer of the site.
-        kind: Kind of site: `res`, `att`, `mlp`, `transcoder` or `embed`; for other formats also
-            those of `workbench.sae.formats.places`.
+        kind: Kind of site: ``res``, ``att``, ``mlp``, ``transcoder`` or ``embed``; for other
+            formats also those of `workbench.sae.formats.places`.
         width: Number of features in the name of the SAE.
         l0: Mean number of active features per token in that name; None if unknown.
         source: File or repository path the SAE was read from, empty if made here.
@@ -189,7 +189,7 @@ class SAE:
             Feature activations `(..., d_sae)`, in the SAE's dtype.
 
         Raises:
-            ValueError: The last dimension is not `d_in`.
+            ValueError: The last dimension is not ``d_in``.
         """
         pre = self._pre(x)
         if self.k is not None:
@@ -221,7 +221,8 @@ class SAE:
     def encode_sparse(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The active features only, position after position.
 
-        Encodes some hundred rows at a time, so that the full matrix is never held.
+        Encodes some hundred rows at a time, so that the full matrix is never held, and without
+        gradients.
 
         Args:
             x: Raw activations `(pos, d_in)`.
@@ -237,13 +238,15 @@ class SAE:
             raise ValueError(f"x of shape {tuple(x.shape)}: encode_sparse expects (pos, d_in).")
         self._check_width(x)
         rows, features, values = [], [], []
-        for start in range(0, max(1, len(x)), SPARSE_ROWS):
-            part = x[start : start + SPARSE_ROWS]
-            acts = self._pre(part) if self.k is None else self.encode(part)
-            where = _places(self._active(acts) if self.k is None else acts > 0)
-            rows.append(where // self.config.d_sae + start)
-            features.append(where % self.config.d_sae)
-            values.append(acts.view(-1)[where])
+        room = _Room(min(len(x), SPARSE_ROWS), self.config.d_sae, self.W_enc)
+        with torch.no_grad():
+            for start in range(0, max(1, len(x)), SPARSE_ROWS):
+                part = x[start : start + SPARSE_ROWS]
+                acts = self._pre(part, room.acts) if self.k is None else self.encode(part)
+                row, feature, value = room.active(acts, self.threshold)
+                rows.append(row + start)
+                features.append(feature)
+                values.append(value)
         return torch.cat(rows), torch.cat(features), torch.cat(values)
 
     def decode(self, f: Tensor, x: Tensor | None = None) -> Tensor:
@@ -293,7 +296,7 @@ class SAE:
             Factors `(..., 1)` in float32, or None where every row counts as it is.
 
         Raises:
-            ValueError: The last dimension is not `d_in`.
+            ValueError: The last dimension is not ``d_in``.
         """
         self._check_width(x)
         return None if self.normalize == "none" else self._statistics(x)[1]
@@ -326,7 +329,8 @@ class SAE:
         """Write the SAE in SAELens' format; see `workbench.sae.formats.saving.save_sae_lens`.
 
         Args:
-            folder: Where to put `cfg.json` and `sae_weights.safetensors`; made if it is missing.
+            folder: Where to put ``cfg.json`` and ``sae_weights.safetensors``; made if it is
+                missing.
 
         Returns:
             The folder.
@@ -368,6 +372,25 @@ class SAE:
             config=replace(self.config, d_sae=len(rows)),
         )
 
+    def same_as(self, other: SAE) -> bool:
+        """Whether both compute the same: equal weights, to the last bit, and activation."""
+        if self is other:
+            return True
+        if (self.activation, self.k, self.normalize, self.apply_b_dec_to_input) != (
+            other.activation,
+            other.k,
+            other.normalize,
+            other.apply_b_dec_to_input,
+        ):
+            return False
+        for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if (mine is None) != (theirs is None):
+                return False
+            if mine is not None and not torch.equal(mine, theirs.to(mine.device, mine.dtype)):
+                return False
+        return True
+
     def check_index(self, index: int) -> int:
         """Return a feature index as a plain integer if this SAE has it.
 
@@ -400,9 +423,10 @@ class SAE:
             W_skip=None if self.W_skip is None else move(self.W_skip),
         )
 
-    def _pre(self, x: Tensor) -> Tensor:
-        """Pre-activations `(..., d_sae)`."""
-        pre = self._input(x) @ self.W_enc
+    def _pre(self, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """Pre-activations `(..., d_sae)`, in the first rows of `room` if it is given."""
+        x = self._input(x)
+        pre = torch.matmul(x, self.W_enc, out=None if room is None else room[: len(x)])
         pre += self.b_enc
         return pre
 
@@ -457,11 +481,29 @@ def _gate(pre: Tensor, threshold: Tensor | None) -> Tensor:
     return pre.masked_fill(~(pre > (0 if threshold is None else threshold)), 0)
 
 
-def _places(mask: Tensor) -> Tensor:
-    """Flat indices of what is true; numpy finds them several times faster on a CPU."""
-    if mask.device.type != "cpu":
-        return mask.view(-1).nonzero()[:, 0]
-    return torch.from_numpy(np.flatnonzero(mask.numpy()))
+class _Room:
+    """Memory for a block of rows: to ask for it anew for each block takes longer than the product.
+
+    Numpy compares and finds several times faster than torch on a CPU.
+    """
+
+    def __init__(self, rows: int, d_sae: int, like: Tensor) -> None:
+        self.acts = torch.empty(rows, d_sae, dtype=like.dtype, device=like.device)
+        in_numpy = like.device.type == "cpu" and like.dtype == torch.float32
+        self._above = np.empty((rows, d_sae), bool) if in_numpy else None
+
+    def active(self, acts: Tensor, threshold: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, columns and values of what is above the threshold, or above 0."""
+        if self._above is None:
+            found = (acts > (0 if threshold is None else threshold)).nonzero()
+            return found[:, 0], found[:, 1], acts[found[:, 0], found[:, 1]]
+        dense = acts.numpy()
+        above = self._above[: len(dense)]
+        np.greater(dense, 0 if threshold is None else threshold.numpy(), out=above)
+        where = np.flatnonzero(above)
+        row = where // above.shape[1]
+        value = torch.from_numpy(dense.reshape(-1)[where])
+        return torch.from_numpy(row), torch.from_numpy(where - row * above.shape[1]), value
 
 
 def _top_k(acts: Tensor, k: int) -> Tensor:

@@ -3,9 +3,9 @@
     google/gemma-scope-2b-pt-res      layer_20/width_16k/average_l0_71
     google/gemma-scope-2-1b-pt        resid_post/layer_13_width_16k_l0_medium
 
-`gemma_scope_l0s.json` holds the mean L0s of each suite, width and layer of Gemma Scope (Lieberum
+``gemma_scope_l0s.json`` holds the mean L0s of each suite, width and layer of Gemma Scope (Lieberum
 et al. 2024, arXiv 2408.05147; the lists are those of SAELens 6.54.12, and for transcoders also
-circuit-tracer's and the hub's listings). `gemma_scope_2.json` holds the rules by which Gemma
+circuit-tracer's and the hub's listings). ``gemma_scope_2.json`` holds the rules by which Gemma
 Scope 2's folders are made, and which of the folders that follow from them SAELens 6.54.12 lacks.
 """
 

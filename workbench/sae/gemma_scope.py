@@ -1,4 +1,4 @@
-"""Gemma Scope's files: one `params.npz` per SAE, in folders that say which.
+"""Gemma Scope's files: one ``params.npz`` per SAE, in folders that say which.
 
     gemma-scope-2b-pt-res/layer_20/width_16k/average_l0_71/params.npz
                       kind       layer       d_sae     measured L0
@@ -80,7 +80,7 @@ class Entry:
     """An SAE's file and what its folders say about it.
 
     Attributes:
-        path: The `params.npz`.
+        path: The ``params.npz``.
         kind: Kind of site, from the suite's folder name; empty if that does not say.
         layer: Layer; 0 for the embedding.
         width: Number of features that the folder name promises.
@@ -154,7 +154,7 @@ def params_folder(config: SAEConfig, l0: float | None = None) -> Path:
 
 
 def entry_of(path: str | Path) -> Entry:
-    """Read site, width and L0 off the folders above a `params.npz`.
+    """Read site, width and L0 off the folders above a ``params.npz``.
 
     Raises:
         ValueError: The folders are not named as Gemma Scope names them.
@@ -208,10 +208,10 @@ def open_params(path: str | Path) -> dict[str, Member]:
     thresholds not negative. `check_params` reads the rest as well.
 
     Args:
-        path: A `params.npz`.
+        path: A ``params.npz``.
 
     Returns:
-        The arrays by name. None of them is loaded unless its `copied` says why.
+        The arrays by name. None of them is loaded unless its ``copied`` says why.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -295,7 +295,7 @@ def load_sae(
     other device need a copy, which is made here.
 
     Args:
-        path: A `params.npz`.
+        path: A ``params.npz``.
         model: Name of the model it belongs to.
         layer: Layer; read from the folders if left out.
         kind: Kind of site; read from the folders if left out.
@@ -342,7 +342,7 @@ def params_config(
     """What an SAE's folders and the shapes of its arrays say about it.
 
     Args:
-        path: The `params.npz`.
+        path: The ``params.npz``.
         shapes: Shapes by name.
         model: Name of the model it belongs to.
         layer: Layer; read from the folders if left out.
@@ -375,10 +375,10 @@ def params_config(
 def write_params(
     sae: SAE, folder: str | Path, *, dtype: type[np.floating] | np.dtype = np.float32
 ) -> Path:
-    """Write an SAE as `params.npz` into a folder, whole or not at all.
+    """Write an SAE as ``params.npz`` into a folder, whole or not at all.
 
     A ReLU is written as a JumpReLU with thresholds 0, which is the same function, and a
-    pre-encoder bias is folded into `b_enc`. `np.load` reads the file; its arrays are aligned, so
+    pre-encoder bias is folded into ``b_enc``. `np.load` reads the file; its arrays are aligned, so
     that they can be mapped.
 
     Args:
@@ -438,7 +438,7 @@ def named_width(token: str) -> int | None:
 
 
 def _select(path: Path | str, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The five members by name; some published files write `w_enc` for `W_enc`."""
+    """The five members by name; some published files write ``w_enc`` for ``W_enc``."""
     infos = {info.filename: info for info in archive.infolist()}
     chosen = {}
     for key in KEYS:

@@ -33,7 +33,7 @@ class RemoteSAE:
     `threshold_of` need no download; everything else makes one, and from then on is the SAE on disk.
 
     Args:
-        file: The `params.npz`.
+        file: The ``params.npz``.
         extents: Where its arrays lie.
         config: Site and sizes.
         whole: Downloads and opens the SAE; called at most once.
@@ -75,7 +75,7 @@ class RemoteSAE:
 
         Args:
             repo: Repository, such as ``"google/gemma-scope-2b-pt-res"``.
-            path: Path of the `params.npz` in it.
+            path: Path of the ``params.npz`` in it.
             whole: Downloads and opens the SAE; called at most once.
             model: Name of the model it belongs to.
             layer: Layer; read from the folders if left out.

@@ -4,10 +4,11 @@
     calibration.safetensors     per SAE: density, typical maximum; per site: mean norm
     labels.json                 {"res/3": {"231": {"label": ..., "score": ...}}}
     sample.txt                  passages such as the model was trained on, to check the SAEs on
+    index.duckdb                densities, examples and company of each feature: `workbench.index`
     steering.json               {label: {"layer": 6, "feature": 9, "strength": 1.25, "share": 0.8}}
 
 SAEs are opened at first use and stay open while they fit the memory that they may have. The last
-four files are optional: a suite without calibration can be read and can steer in raw units, and
+five files are optional: a suite without calibration can be read and can steer in raw units, and
 says so when asked for more.
 """
 
@@ -17,8 +18,8 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -30,7 +31,7 @@ from workbench.sae.gemma_scope import Entry, list_saes, load_sae, named_width
 from workbench.sae.shelf import Shelf
 from workbench.sites import Kind, Site, check_kind
 
-SAMPLE = "sample.txt"
+SAMPLE, INDEX = "sample.txt", "index.duckdb"
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,21 @@ class Labelled:
     site: Site
     index: int
     label: str
-    score: float
+    score: float | None
     """How well the label predicts the feature on held-out text: F1 for a label of tokens, AUROC for
-    one of passages."""
+    one of passages; None for one that nobody scored, such as a person's own."""
+
+
+class OwnLabels(Protocol):
+    """Labels that come before those that a suite brings; `workbench.labels.Labels` is one."""
+
+    def text(self, site: Site, index: int) -> str | None:
+        """The label of a feature; None if nothing was said of it."""
+        ...
+
+    def labelled(self) -> dict[tuple[Site, int], tuple[str, float | None]]:
+        """Label and score of every feature of which something was said."""
+        ...
 
 
 class Suite:
@@ -78,6 +91,12 @@ class Suite:
         """Mean norms that were measured since, where the calibration has none."""
         self.means: dict[Site, dict[int, float]] = {}
         """Mean activations of features that were measured since: no calibration has them."""
+        self.typical: dict[Site, dict[int, float]] = {}
+        """Typical maxima of features that were measured since, where there is no calibration."""
+        self._replaced: set[Site] = set()
+        """Sites whose SAE in use is not the one that this suite's files speak of."""
+        self.own: OwnLabels | None = None
+        """What people and jobs said of the features since."""
 
     def _find(self) -> list[Entry]:
         """Every SAE there is to choose from."""
@@ -119,9 +138,30 @@ class Suite:
         return dict(self._chosen)
 
     def use(self, sae: SAE, site: Site) -> None:
-        """Let `sae` be the one of `site` from now on, for runs, edits and widgets."""
+        """Let `sae` be the one of `site` from now on, for runs, edits and widgets.
+
+        Unless it is the very one that the suite has there, the suite's labels and calibration of
+        that site are not used any more: they were another SAE's.
+        """
         self._chosen[site] = sae
-        self.means.pop(site, None)  # they were another SAE's
+        self.means.pop(site, None)
+        self.typical.pop(site, None)
+        self._replaced.discard(site)
+        if self._speaks_of(site) and not sae.same_as(self._opened(self._entry(site, None, None))):
+            self._replaced.add(site)
+
+    def knows(self, site: Site) -> bool:
+        """Whether the suite's labels and calibration are of the SAE in use at `site`."""
+        return site not in self._replaced
+
+    def _speaks_of(self, site: Site) -> bool:
+        """Whether the suite's files say anything of the features of a site."""
+        key = f"{site.kind}/{site.layer}"
+        return site in self._published_sites and (
+            f"{key}/maximum" in self._statistics
+            or key in self._all_labels
+            or any(Site(one["layer"]) == site for one in self._all_steering.values())
+        )
 
     def sae(
         self,
@@ -175,9 +215,17 @@ class Suite:
         """Activation of the feature when strongly present: the 99th percentile where it fires.
 
         Raises:
-            ValueError: If the suite has no calibration, or the feature never fired in it.
+            ValueError: If nobody measured it, or the feature never fired where it was measured.
         """
-        maximum = float(self._calibration(site, "maximum")[self.sae_at(site).check_index(index)])
+        self.sae_at(site).check_index(index)
+        if not self.knows_maximum(site, index):
+            raise ValueError(
+                f"the typical maximum of feature ({site.layer}, {index}) at {site} was not "
+                "measured: call lab.prepare(edits), as lab.run and lab.generate do by themselves, "
+                "or give the strength with unit='norm' or unit='raw'"
+            )
+        measured = self.typical.get(site, {})
+        maximum = float(measured[index] if index in measured else self.maxima(site)[index])
         if maximum <= 0:
             raise ValueError(
                 f"feature ({site.layer}, {index}) at {site} never fired in the calibration text, "
@@ -185,9 +233,14 @@ class Suite:
             )
         return maximum
 
+    def knows_maximum(self, site: Site, index: int) -> bool:
+        """Whether the feature's typical maximum was measured, even as 0."""
+        return self.calibrated(site) or index in self.typical.get(site, {})
+
     def calibrated(self, site: Site) -> bool:
-        """Whether typical maxima and norms are known at `site`."""
-        return f"{site.kind}/{site.layer}/maximum" in self._statistics
+        """Whether typical maxima and densities of all features at `site` are known."""
+        known = f"{site.kind}/{site.layer}/maximum" in self._statistics
+        return known and site not in self._replaced
 
     def maxima(self, site: Site) -> Tensor:
         """Typical maximum of every feature ``(d_sae,)``; 0 for those that never fired."""
@@ -195,7 +248,13 @@ class Suite:
 
     def mean_norm(self, site: Site) -> float:
         """Mean norm of the activation at `site`, ``<bos>`` left out."""
-        return self.norms[site] if site in self.norms else float(self._calibration(site, "norm"))
+        key = f"{site.kind}/{site.layer}/norm"
+        if site not in self.norms and key not in self._statistics:
+            raise ValueError(
+                f"the mean norm at {site} was not measured: call lab.prepare(edits), as lab.run "
+                "and lab.generate do by themselves, or give the strength with unit='raw'"
+            )
+        return self.norms[site] if site in self.norms else float(self._statistics[key])
 
     def knows_norm(self, site: Site) -> bool:
         """Whether the mean norm at `site` is known."""
@@ -230,24 +289,58 @@ class Suite:
 
     def label(self, site: Site, index: int) -> str:
         """What the feature stands for, or what it writes, or an empty string."""
+        own = None if self.own is None else self.own.text(site, index)
+        if own is not None:
+            return own
         named = self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index), {})
         writes, _ = self._writes.get((site, index), ("", 0.0))
         return named.get("label") or writes
+
+    def labelled(self, site: Site, index: int) -> Labelled | None:
+        """What the suite says that the feature stands for, with its score; None if nothing."""
+        found = self._labels.get(f"{site.kind}/{site.layer}", {}).get(str(index))
+        return Labelled(site, index, found["label"], found["score"]) if found else None
+
+    def published_name(self, site: Site) -> str:
+        """The name of the SAE that the suite has for a site, without opening it; or an empty one.
+
+        One that `use` put in its place is not looked at.
+        """
+        if site not in self._published_sites:
+            return ""
+        path = self._entry(site, None, None).path
+        if self.root is not None and path.is_relative_to(self.root):
+            path = path.relative_to(self.root)
+        return str(PurePosixPath(path.parent if path.suffix == ".npz" else path))
 
     def tested_strength(self, site: Site, index: int) -> float | None:
         """The strength up to which steering by the feature was seen to work; None if untested."""
         return self._writes.get((site, index), ("", None))[1]
 
     def find(self, text: str) -> list[Labelled]:
-        """Features whose label contains `text`, the surest label first."""
-        found = []
+        """Features whose label contains `text`: first unscored labels, then the surest."""
+        found = self._brought
+        if self.own is not None:
+            found = found | self.own.labelled()
+        features = [
+            Labelled(site, index, label, score)
+            for (site, index), (label, score) in found.items()
+            if text in label
+        ]
+        return sorted(
+            features,
+            key=lambda one: (one.score is not None, -(one.score or 0), one.site, one.index),
+        )
+
+    @property
+    def _brought(self) -> dict[tuple[Site, int], tuple[str, float | None]]:
+        """Label and score of every feature that the suite itself labels."""
+        found: dict[tuple[Site, int], tuple[str, float | None]] = {}
         for key, labels in self._labels.items():
             kind, layer = key.split("/")
             site = Site(int(layer), check_kind(kind))
-            for index, entry in labels.items():
-                if text in entry["label"]:
-                    found.append(Labelled(site, int(index), entry["label"], entry["score"]))
-        return sorted(found, key=lambda one: (-one.score, one.site, one.index))
+            found |= {(site, int(i)): (one["label"], one["score"]) for i, one in labels.items()}
+        return found
 
     def _opened(self, entry: Entry) -> SAE:
         return self.shelf.get(entry.path, lambda: self._load(entry))
@@ -257,24 +350,42 @@ class Suite:
         path = self._file("calibration.safetensors")
         return load_file(path) if path else {}
 
-    @cached_property
+    @property
     def steering(self) -> dict[str, dict[str, Any]]:
         """What was seen to write each label; only labels that passed the test are here.
 
         Of each the ``layer`` and ``feature`` in the residual stream, the ``strength`` in multiples
         of its typical maximum, and the ``share`` of the label's words in the steered text.
         """
-        return self._json("steering.json")
+        return {
+            label: one
+            for label, one in self._all_steering.items()
+            if Site(one["layer"]) not in self._replaced
+        }
 
     @cached_property
+    def _all_steering(self) -> dict[str, dict[str, Any]]:
+        return self._json("steering.json")
+
+    @property
+    def index_file(self) -> Path | None:
+        """The index of its features that the suite brings; None if it brings none."""
+        return self._file(INDEX)
+
+    @property
     def _writes(self) -> dict[tuple[Site, int], tuple[str, float]]:
         return {
             (Site(one["layer"]), one["feature"]): (f"writes {label}", one["strength"])
             for label, one in self.steering.items()
         }
 
-    @cached_property
+    @property
     def _labels(self) -> dict[str, dict[str, dict[str, Any]]]:
+        replaced = {f"{site.kind}/{site.layer}" for site in self._replaced}
+        return {key: one for key, one in self._all_labels.items() if key not in replaced}
+
+    @cached_property
+    def _all_labels(self) -> dict[str, dict[str, dict[str, Any]]]:
         return self._json("labels.json")
 
     def _file(self, name: str) -> Path | None:
@@ -287,9 +398,10 @@ class Suite:
 
     def _calibration(self, site: Site, name: str) -> Tensor:
         key = f"{site.kind}/{site.layer}/{name}"
-        if key not in self._statistics:
+        if not self.calibrated(site):
             raise ValueError(
-                f"{self.model} has no calibration at {site}; give strengths with unit='raw' instead"
+                f"{self.model} has no calibration of the SAE at {site}: nobody measured the "
+                f"{name} of all its features"
             )
         return self._statistics[key]
 

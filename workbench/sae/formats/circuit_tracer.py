@@ -5,7 +5,7 @@
 
 (`circuit_tracer/transcoder/single_layer_transcoder.py`, version 0.5.0.) `W_enc (d_sae, d_model)` is
 read as a transposed view; `W_dec (d_sae, d_model)` is stored as wanted. A JumpReLU is there if the
-file has `activation_function.threshold`.
+file has ``activation_function.threshold``.
 """
 
 from __future__ import annotations

@@ -1,20 +1,20 @@
-"""dictionary_learning: ``ae.pt`` and ``config.json``, whose `trainer.dict_class` says the formula.
+"""dictionary_learning: ``ae.pt`` and ``config.json``; its ``trainer.dict_class`` gives the formula.
 
 =======================  ========================================================================
 AutoEncoder              ``f = relu((x - bias) E^T + encoder.bias)``; ``y = f D^T + bias``
 AutoEncoderNew           ``f = relu(x E^T + encoder.bias)``; ``y = f D^T + decoder.bias``
 GatedAutoEncoder         of ``x - decoder_bias``: see `workbench.sae.formats.files.gated`
 AutoEncoderTopK          the k largest of ``relu((x - b_dec) E^T + encoder.bias)``
-BatchTopKSAE             ``relu((x - b_dec) E^T + encoder.bias)`` where it exceeds `threshold`
-MatryoshkaBatchTopKSAE   the same with `W_enc`, `b_enc`, `W_dec`
-JumpReluAutoEncoder      ``relu(x W_enc + b_enc)`` where ``x W_enc + b_enc`` exceeds `threshold`
+BatchTopKSAE             ``relu((x - b_dec) E^T + encoder.bias)`` where it exceeds ``threshold``
+MatryoshkaBatchTopKSAE   the same with ``W_enc``, ``b_enc``, ``W_dec``
+JumpReluAutoEncoder      ``relu(x W_enc + b_enc)`` where ``x W_enc + b_enc`` exceeds ``threshold``
 =======================  ========================================================================
 
 ``E`` and ``D`` are `encoder.weight (dict, act)` and `decoder.weight (act, dict)`; both are read as
 transposed views. The formulas are those of the classes' ``encode`` and ``decode`` with default
 arguments (version 0.1.0), so a top-k class chooses by k and the batch classes by their threshold;
 a threshold of -1, which was never set, leaves the relu. Activations have the stored scale, where
-`AutoEncoder.from_pretrained` would make the decoder's rows unit: see `SAE.with_unit_rows`.
+``AutoEncoder.from_pretrained`` would make the decoder's rows unit: see `SAE.with_unit_rows`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SUBMODULES = {
     "attn_out": "hook_attn_out",
     "mlp_out": "hook_mlp_out",
 }
-"""Beginnings of `submodule_name`, in TransformerLens' words."""
+"""Beginnings of ``submodule_name``, in TransformerLens' words."""
 
 
 def read(request: Request) -> SAE:

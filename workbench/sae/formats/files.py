@@ -301,7 +301,7 @@ def gated(
         b_gate: Name of the gates' bias.
 
     Returns:
-        `W_enc`, a copy scaled by ``e``; `b_enc` and `threshold`. In float32.
+        `W_enc`, a copy scaled by ``e``; ``b_enc`` and ``threshold``. In float32.
 
     Raises:
         ValueError: One of the three has another shape.

@@ -1,7 +1,7 @@
 """Gemma Scope: ``params.npz`` in folders that say which SAE it is; see `workbench.sae.gemma_scope`.
 
 Here more is asked: where the folders do not name the site the caller must, and an array that the
-formula has no place for is refused. Some files have a `scaling_factor` of ones, which is none.
+formula has no place for is refused. Some files have a ``scaling_factor`` of ones, which is none.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@
     y   = f w_dec + b_dec + x affine_skip_connection
 
 `w_enc (d_in, d_sae)`, `w_dec (d_sae, d_out)` and, for a transcoder trained with an affine
-connection, `affine_skip_connection (d_in, d_out)`, whose transposed view is `W_skip`. A transcoder
-reads the output of ``pre_feedforward_layernorm``, gain included: the opposite of Gemma Scope 1.
+connection, `affine_skip_connection (d_in, d_out)`, whose transposed view is ``W_skip``. A
+transcoder reads the output of ``pre_feedforward_layernorm``, gain included: the opposite of Gemma
+Scope 1.
 
 Where a repository has no config the folders say the site, as in
 ``resid_post/layer_12_width_16k_l0_small``.

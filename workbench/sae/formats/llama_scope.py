@@ -1,6 +1,6 @@
 """Llama Scope: ``hyperparams.json`` and ``checkpoints/final.safetensors``.
 
-The published code (OpenMOSS Language-Model-SAEs as of December 2024, `sae.py`: `from_config`)
+The published code (OpenMOSS Language-Model-SAEs as of December 2024, ``sae.py``: ``from_config``)
 rewrites the stored weights when it opens them, and the threshold is meant for what comes out:
 
     s_in, s_out = sqrt(d_model) / dataset_average_activation_norm["in"], ["out"]

@@ -3,19 +3,19 @@
 =============================  ==================================================================
 standard                       ``f = relu(pre)``
 topk                           the k largest of relu(pre); times ``||W_dec||`` for the choice and
-                               for f, if `rescale_acts_by_decoder_norm` (folded into the weights)
-jumprelu                       relu(pre) where pre exceeds `threshold`, or ``exp(log_threshold)``;
+                               for f, if ``rescale_acts_by_decoder_norm`` (folded into the weights)
+jumprelu                       relu(pre) where pre exceeds ``threshold``, or ``exp(log_threshold)``;
                                batch-topk and Matryoshka SAEs are saved as this
 gated                          see `workbench.sae.formats.files.gated`
 transcoder                     ``relu(x W_enc + b_enc) W_dec + b_dec``
 skip_transcoder                the same ``+ x W_skip^T``
-jumprelu_(skip_)transcoder     the same with `threshold`
+jumprelu_(skip_)transcoder     the same with ``threshold``
 =============================  ==================================================================
 
 with ``pre = (x - b_dec if apply_b_dec_to_input) W_enc + b_enc`` (version 6.54.12, `saes/*.py`). The
 stored layout is this package's: nothing is copied on the CPU in float32 but thresholds and what a
 factor is folded into. An Anthropic-style ReLU SAE ("Scaling Monosemanticity") is ``standard`` with
-`apply_b_dec_to_input` false; `SAE.with_unit_rows` gives its feature activations ``f ||W_dec||``.
+``apply_b_dec_to_input`` false; `SAE.with_unit_rows` gives its feature activations ``f ||W_dec||``.
 """
 
 from __future__ import annotations

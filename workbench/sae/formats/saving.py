@@ -45,7 +45,7 @@ def save_sae_lens(sae: SAE, folder: str | Path) -> Path:
 
     Args:
         sae: The SAE.
-        folder: Where to put `cfg.json` and `sae_weights.safetensors`; made if it is missing.
+        folder: Where to put ``cfg.json`` and ``sae_weights.safetensors``; made if it is missing.
 
     Returns:
         The folder.

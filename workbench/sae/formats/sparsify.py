@@ -4,7 +4,7 @@
     f   = the k largest of relu(pre)
     y   = f W_dec + b_dec + x W_skip^T
 
-(`sparsify/sparse_coder.py` and `fused_encoder.py`, version 1.3.3.) `W_dec (num_latents, d_in)` is
+(`sparsify/sparse_coder.py` and ``fused_encoder.py``, version 1.3.3.) `W_dec (num_latents, d_in)` is
 stored as this package wants it; the encoder is a transposed view of the file.
 
 The folder is named by the module whose output is read: ``layers.5``, ``layers.5.mlp``,

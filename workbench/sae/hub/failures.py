@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from workbench.colab import SECRET, in_colab
+
 # What goes wrong on the way: huggingface_hub stands on requests, httpx or httpx2, whichever its
 # version is, and its own error is a subclass of theirs.
 FAILURES = (OSError, cast(type[Exception], HfHubHTTPError.__mro__[1]))
@@ -119,7 +121,7 @@ def explained(error: Exception, place: Place) -> HubError:
     if status == 429:
         pause = _pause(error)
         when = "in some minutes" if pause is None else f"in {pause} seconds"
-        hint = "" if get_token() else "; a token (`hf auth login`) allows more"
+        hint = "" if get_token() else f"; a token allows more ({_keep_token()})"
         why = f"the hub has had too many requests from here (429): call again {when}{hint}"
         return HubError(f"{place.address}: {why}", reason="busy")
     if status is not None:
@@ -132,7 +134,7 @@ def explained(error: Exception, place: Place) -> HubError:
 
 
 def _access_error(error: Exception, status: int | None, place: Place) -> HubError:
-    login = f"make a read token at {constants.ENDPOINT}/settings/tokens and run `hf auth login`"
+    login = f"make a read token at {constants.ENDPOINT}/settings/tokens and {_keep_token()}"
     if isinstance(error, GatedRepoError):
         if status == 403:
             why = (
@@ -154,6 +156,10 @@ def _access_error(error: Exception, status: int | None, place: Place) -> HubErro
         return HubError(f"{place.page}: {why}", reason="token")
     why = f"the token of this machine may not read it (403): {login}, with an account that may"
     return HubError(f"{place.page}: {why}", reason="access")
+
+
+def _keep_token() -> str:
+    return SECRET if in_colab() else "run `hf auth login`"
 
 
 def offline_error(place: Place) -> HubError:

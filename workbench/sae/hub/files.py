@@ -125,7 +125,8 @@ def check_access(repo: str, path: str = "config.json") -> None:
     """Ask the hub whether this machine may read a repository; downloads nothing.
 
     Raises:
-        HubError: It may not; `reason` is ``"token"`` or ``"access"`` where a licence is the cause.
+        HubError: It may not; ``reason`` is ``"token"`` or ``"access"`` where a licence is the
+            cause.
     """
     Source(repo, path, "main")
 
