@@ -1,6 +1,6 @@
-"""``python -m workbench.pocket build | evaluate | write``.
+"""``python -m workbench.pocket build | evaluate | index | write``.
 
-Rebuild the shipped model, score it, or read its corpus.
+Rebuild the shipped model, score it, index its features, or read its corpus.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from workbench.pocket.manifest import read, weights
+from workbench.pocket.manifest import read, record, weights
+from workbench.sae.suite import INDEX
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,11 +28,16 @@ def main(arguments: list[str] | None = None) -> int:
     build.add_argument("--to", type=Path, default=weights(), help="folder of the shipped files")
     evaluate = commands.add_parser("evaluate", help="score the shipped files on held-out text")
     evaluate.add_argument("--rows", type=int, help="rows of 256 tokens; as shipped if left out")
+    index = commands.add_parser("index", help="rebuild the shipped index of features, after build")
+    index.add_argument("--to", type=Path, default=weights() / "sae" / INDEX, help="the file")
+    index.add_argument("--tokens", type=int, default=200_000, help="about how many")
     write = commands.add_parser("write", help="print documents of the corpus")
     write.add_argument("--seed", type=int, default=0)
     write.add_argument("--count", type=int, default=3)
     options = parser.parse_args(arguments)
-    {"build": _build, "evaluate": _evaluate, "write": _write}[options.command](options)
+    {"build": _build, "evaluate": _evaluate, "index": _index, "write": _write}[options.command](
+        options
+    )
     return 0
 
 
@@ -51,6 +57,15 @@ def _evaluate(options: argparse.Namespace) -> None:
     for name, table in tables.items():
         _show(name, table)
     _show("summary", pd.Series(evaluate.summary(*tables.values())).to_frame("value").reset_index())
+
+
+def _index(options: argparse.Namespace) -> None:
+    from workbench.pocket.feature_index import make
+
+    found = make(options.to, options.tokens)
+    if options.to.resolve().is_relative_to(weights().resolve()):
+        record(options.to.resolve(), weights().resolve())
+    sys.stdout.write(f"{found}\n{options.to}: {options.to.stat().st_size / 1e6:.2f} MB\n")
 
 
 def _write(options: argparse.Namespace) -> None:

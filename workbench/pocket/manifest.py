@@ -42,6 +42,15 @@ def hashes(root: Path) -> dict[str, str]:
     return {p.relative_to(root).as_posix(): _sha256(p) for p in paths}
 
 
+def record(path: Path, root: Path) -> None:
+    """Take one file below `root`, new or made anew, into the manifest."""
+    manifest = read(root)
+    files = {**manifest["files"], path.relative_to(root).as_posix(): _sha256(path)}
+    manifest["files"] = dict(sorted(files.items()))
+    text = json.dumps(manifest, indent=1, ensure_ascii=False)
+    (root / NAME).write_text(text + "\n", encoding="utf-8")
+
+
 def verify(root: Path | None = None) -> None:
     """Check every shipped file against the manifest, once a process.
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -85,12 +86,10 @@ def auroc_table(scores: np.ndarray, labels: np.ndarray, admitted: np.ndarray) ->
         labels: ``(window, concept)`` bool.
         admitted: ``(window, concept)`` bool; windows that are neither are left out of that concept.
     """
-    from scipy.stats import rankdata  # comes with scikit-learn, needed for evaluation only
-
     out = np.full((scores.shape[1], labels.shape[1]), 0.5)
     for sets in _same_columns(admitted):
         rows = admitted[:, sets[0]]
-        ranks = rankdata(scores[rows], axis=0)
+        ranks = pd.DataFrame(scores[rows]).rank().to_numpy()
         positive = labels[rows][:, sets].astype(float)
         n = positive.sum(0)
         m = len(positive) - n

@@ -1,8 +1,9 @@
 """Train pocket's SAEs: all sites from one stream of activations.
 
-The model reads a block of rows once (through `workbench.trace`, like any user), every site's
-activations are shuffled with the same order, and each trainer in turn works through the block while
-its weights are in the cache. Position 0 and separators are left out, as Gemma Scope does.
+The model reads a block of rows once (through `workbench.engine.tracing.trace`, like any user),
+every site's activations are shuffled with the same order, and each trainer in turn works through
+the block while its weights are in the cache. Position 0 and separators are left out, as Gemma Scope
+does.
 """
 
 from __future__ import annotations
