@@ -31,7 +31,7 @@ class TrainConfig:
             or `"topk"` (the k largest, k = `target_l0` rounded).
         target_l0: Mean number of active features per token to train towards.
         steps: Number of optimiser steps of the whole run; the schedules are stretched over it.
-        batch_size: Tokens per step; the schedules count on it, `step` accepts any number.
+        batch_size: Tokens per step; the schedules count on it, ``step`` accepts any number.
         lr: Peak learning rate.
         warmup_steps: Steps over which the rate rises from a tenth of `lr` to `lr` on a cosine.
         threshold_lr: Learning rate of the thresholds, as a multiple of `lr` (JumpReLU).
@@ -45,7 +45,9 @@ class TrainConfig:
         adam_eps: Added to the root of Adam's second moment.
         bandwidth: Width of the rectangle kernel of the straight-through estimator (JumpReLU).
         sparsity: JumpReLU: weight of the quadratic penalty `(L0 / target - 1) ** 2`. ReLU: starting
-            L1 coefficient, which a controller then moves towards `target_l0`. TopK: not used.
+            L1 coefficient, which a controller then moves towards `target_l0`. TopK: not used. If
+            left out, 3 for a JumpReLU and 0.1 for a ReLU (a start that is too high costs a short
+            run dearly: nothing is active until the controller has come down).
         initial_l0: Mean L0 at the first step, as a multiple of `target_l0`. The target of the
             penalty falls linearly from there, which takes the place of the sparsity warm-up.
         sparsity_warmup: Share of the steps over which that target falls.
@@ -72,7 +74,7 @@ class TrainConfig:
     betas: tuple[float, float] = (0.0, 0.999)
     adam_eps: float = 1e-8
     bandwidth: float = 0.03
-    sparsity: float = 3.0
+    sparsity: float | None = None
     initial_l0: float = 3.0
     sparsity_warmup: float = 0.25
     dead_tokens: int = 400_000
@@ -98,6 +100,8 @@ class TrainConfig:
             self._check(name, low=0, high=1)
         for name in ("lr", "adam_eps", "bandwidth", "threshold_lr"):
             self._check(name, low=0, strict=True)
+        if self.sparsity is None:
+            object.__setattr__(self, "sparsity", 0.1 if self.activation == "relu" else 3.0)
         self._check("sparsity", low=0)
         self._check("target_l0", low=0, high=self.d_sae, strict=True)
         if self.activation == "topk":
@@ -116,6 +120,12 @@ class TrainConfig:
             bound = f"{'above' if strict else 'at least'} {low:g}"
             upper = "" if math.isinf(high) else f" and at most {high:g}"
             raise ValueError(f"{name}={value!r}: expected {bound}{upper}.")
+
+    @property
+    def weight(self) -> float:
+        """`sparsity` as a number, whoever chose it."""
+        assert self.sparsity is not None
+        return self.sparsity
 
     @property
     def k(self) -> int:

@@ -1,6 +1,6 @@
 r"""One batch's loss and gradients, written out by hand.
 
-With a normalised input `x`, target `y` (the input itself for an autoencoder), `B` tokens:
+With a normalised input ``x``, target ``y`` (the input itself for an autoencoder), ``B`` tokens:
 
     pre  = (x - b_dec) W_enc + b_enc            (the subtraction only with a pre-encoder bias)
     f    = pre where active, 0 elsewhere        active: pre > threshold, pre > 0, or the k largest
@@ -16,13 +16,13 @@ With a normalised input `x`, target `y` (the input itself for an autoencoder), `
     b_dec'  = sum(G) - W_enc sum(dpre)
 
 and for the thresholds of a JumpReLU the straight-through estimators of Rajamanoharan et al. 2024
-(arXiv 2407.14435, eqs 11-12) with the rectangle kernel of width `eps`: with the window
+(arXiv 2407.14435, eqs 11-12) with the rectangle kernel of width ``eps``: with the window
 `|pre - threshold| < eps / 2`,
 
     threshold' = - threshold / eps * sum(df in the window)
                  - l0_slope / (eps B) * count(window)
 
-where `l0_slope` is the derivative of the sparsity term with respect to the batch's mean L0.
+where ``l0_slope`` is the derivative of the sparsity term with respect to the batch's mean L0.
 
 Only a few per cent of the `(B, d_sae)` entries are active or in a window, and nothing else has a
 gradient. So `sparse_gradients` computes the pre-activations block by block inside the processor's
@@ -86,7 +86,7 @@ class Penalty:
 
     Attributes:
         activation: `"jumprelu"`, `"relu"` or `"topk"`.
-        center: Whether `b_dec` is subtracted from the input.
+        center: Whether ``b_dec`` is subtracted from the input.
         bandwidth: Width of the kernel (JumpReLU).
         target_l0: L0 asked for in this step (JumpReLU), or k (TopK).
         weight: Weight of the quadratic penalty (JumpReLU) or L1 coefficient (ReLU).

@@ -29,9 +29,9 @@ def train(
 
     Args:
         activations: Batches of raw activations `(batch, d_in)`, or `(input, target)` pairs: an
-            iterable of at least `config.steps` of them, or a function that returns the next.
+            iterable of at least ``config.steps`` of them, or a function that returns the next.
             Shuffled, and without the first position of any sequence.
-        config: The hyper-parameters; `config.steps` batches are used.
+        config: The hyper-parameters; ``config.steps`` batches are used.
         progress: Show a progress bar.
         model: Name of the model, for the SAE's `config`.
         layer: Layer, for the SAE's `config`.

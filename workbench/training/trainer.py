@@ -10,8 +10,8 @@ The recipe is Gemma Scope's (Lieberum et al. 2024, arXiv 2408.05147, sections 2.
 3. Each step: gradients (see `gradients`), the part of the decoder's gradient parallel to its rows
    removed, Adam with betas (0, 0.999), rows rescaled to unit norm, thresholds kept positive.
 4. At the end the scalar and the pre-encoder bias are folded in, so that the SAE takes raw
-   activations: with `C` the scalar, `b_enc' = C (b_enc - b_dec W_enc)`, `b_dec' = C b_dec`,
-   `threshold' = C threshold`, and `W_enc`, `W_dec` stay (their appendix A).
+   activations: with ``C`` the scalar, `b_enc' = C (b_enc - b_dec W_enc)`, `b_dec' = C b_dec`,
+   `threshold' = C threshold`, and ``W_enc``, ``W_dec`` stay (their appendix A).
 
 Their runs have about a million steps; a run of some thousands differs in four ways. The first part
 of it selects as a TopK does, which settles directions sooner. Each threshold starts at the quantile
@@ -93,7 +93,7 @@ class Trainer:
         self._since_fired = torch.zeros(config.d_sae, dtype=torch.int64, device=device)
         self._scale_in = 0.0
         self._scale_out = 0.0
-        self._l1 = config.sparsity
+        self._l1 = config.weight
         self._generator = torch.Generator().manual_seed(config.seed)
         self._draw_weights()
 
@@ -148,8 +148,9 @@ class Trainer:
             target: Raw targets `(batch, d_out)`, for a transcoder only.
 
         Returns:
-            Every `log_every` steps and after the last: `step`, `loss` (squared error in normalised
-            units), `fvu`, `l0`, `dead` (share of features), `lr`, `sparsity`; else an empty dict.
+            Every ``log_every`` steps and after the last: `step`, ``loss`` (squared error in
+            normalised units), ``fvu``, ``l0``, ``dead`` (share of features), ``lr``, ``sparsity``;
+            else an empty dict.
 
         Raises:
             ValueError: A shape is wrong, or a target is missing or not wanted.
@@ -182,14 +183,14 @@ class Trainer:
     def sae(self, *, model: str = "", layer: int = 0, kind: str = "res", path: str = "") -> SAE:
         """The SAE as trained so far, folded so that it takes raw activations.
 
-        With the scalars `C_in` and `C_out` of input and target, the decoder keeps unit rows and a
-        feature's activation is in raw units of what is written: `W_enc' = W_enc C_out / C_in`, and
-        everything else is multiplied by `C_out`. For an autoencoder the two are one.
+        With the scalars ``C_in`` and ``C_out`` of input and target, the decoder keeps unit rows and
+        a feature's activation is in raw units of what is written: `W_enc' = W_enc C_out / C_in`,
+        and everything else is multiplied by ``C_out``. For an autoencoder the two are one.
 
         Args:
             model: Name of the model whose activations these are.
             layer: Its layer.
-            kind: Kind of site (`res`, `att`, `mlp`, `transcoder`, `embed`).
+            kind: Kind of site (``res``, ``att``, ``mlp``, ``transcoder``, ``embed``).
             path: Where the SAE comes from, for its `config`.
 
         Raises:
@@ -299,7 +300,7 @@ class Trainer:
             center=self.centered,
             bandwidth=config.bandwidth,
             target_l0=config.target_at(self.step_count) if annealed else config.target_l0,
-            weight=self._l1 if relu else config.sparsity,
+            weight=self._l1 if relu else config.weight,
         )
 
     def _calibrate(self, x: Tensor, which: Tensor, density: float) -> None:
@@ -396,7 +397,7 @@ class Trainer:
             "l0": result.l0,
             "dead": float(dead),
             "lr": rate,
-            "sparsity": self._l1 if relu else self.config.sparsity,
+            "sparsity": self._l1 if relu else self.config.weight,
         }
 
 
