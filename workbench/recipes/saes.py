@@ -106,7 +106,16 @@ def unlike(lab: Lab, one: Used) -> list[str]:
             f"the SAE at {one.site} has other weights than the recipe's: it used {one.name}, and "
             f"here is {sae.name}"
         )
-    for index, wanted in zip(one.features or (), one.unit or (), strict=False):
+    units = dict(zip(one.features or (), one.unit or (), strict=False))
+    measured = {index: lab.suite.knows_maximum(one.site, index) for index in units}
+    if not all(measured.values()):
+        found.append(
+            f"strengths are multiples of typical maxima, and those of the SAE at {one.site} are "
+            "not measured here before it runs: call lab.prepare(recipe.edits(lab)) to compare them"
+        )
+    for index, wanted in units.items():
+        if not measured[index]:
+            continue
         try:
             got = lab.suite.typical_maximum(one.site, index)
         except ValueError as error:

@@ -46,7 +46,7 @@ def standalone_script(
         prompt: Text, ids or chat turns.
         edits: What to change.
         titles: What to call each of the first edits.
-        max_new_tokens: See `generate`.
+        max_new_tokens: See ``generate``.
         temperature: See there.
         top_p: See there.
         seed: See there.
