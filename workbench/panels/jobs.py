@@ -5,33 +5,39 @@ running one to stop, and starts as soon as it has. The model thus has one user, 
 belongs to the last position of the slider.
 
 ``synchronous=True`` runs a job in the calling thread instead, for front ends that do not show
-updates from other threads (reported of Colab).
+updates from other threads. Unless told, so it is on Colab (googlecolab/colabtools issue 3373).
 """
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakSet
+
+from workbench.colab import in_colab
 
 Job = Callable[[threading.Event], None]
 """Does the work; returns soon after the event is set."""
+PATIENCE = 10.0
+"""Seconds that the end of the program waits for what still runs."""
 
 
 class LatestJob:
     """Runs the newest of the jobs it is given."""
 
     def __init__(
-        self, on_error: Callable[[BaseException], None], *, synchronous: bool = False
+        self, on_error: Callable[[BaseException], None], *, synchronous: bool | None = None
     ) -> None:
         """Make an idle runner.
 
         Args:
             on_error: Gets what a job raised: a thread's own traceback is seen by nobody.
-            synchronous: Run jobs in the caller's thread.
+            synchronous: Run jobs in the caller's thread; on Colab only, if None.
         """
         self._on_error = on_error
-        self._synchronous = synchronous
+        self._synchronous = in_colab() if synchronous is None else synchronous
         self._lock = threading.Lock()
         self._waiting: Job | None = None
         self._stop = threading.Event()
@@ -48,6 +54,7 @@ class LatestJob:
             self._stop.set()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="workbench", daemon=True)
+                _RUNNERS.add(self)
                 self._thread.start()
 
     def stop(self) -> None:
@@ -98,11 +105,11 @@ class Errands:
     """
 
     def __init__(
-        self, on_error: Callable[[BaseException], None], *, synchronous: bool = False
+        self, on_error: Callable[[BaseException], None], *, synchronous: bool | None = None
     ) -> None:
         """Make an idle runner; see `LatestJob`."""
         self._on_error = on_error
-        self._synchronous = synchronous
+        self._synchronous = in_colab() if synchronous is None else synchronous
         self._lock = threading.Lock()
         self._waiting: deque[Callable[[], None]] = deque()
         self._thread: threading.Thread | None = None
@@ -116,6 +123,7 @@ class Errands:
             self._waiting.append(errand)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="workbench", daemon=True)
+                _RUNNERS.add(self)
                 self._thread.start()
 
     def join(self, timeout: float | None = None) -> bool:
@@ -140,3 +148,17 @@ class Errands:
             errand()
         except BaseException as error:
             self._on_error(error)
+
+
+_RUNNERS: WeakSet[LatestJob | Errands] = WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """Let what runs come to its end: a thread that Python ends inside torch aborts the program."""
+    runners = list(_RUNNERS)
+    for runner in runners:
+        if isinstance(runner, LatestJob):
+            runner.stop()
+    for runner in runners:
+        runner.join(PATIENCE)

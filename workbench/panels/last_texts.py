@@ -9,20 +9,36 @@ the widget's output itself would draw the widget anew, and take a slider out of 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from IPython.display import display, update_display
-
-from workbench.widgets import Widget
 
 CLASS = "wb-last-texts"
 """The style of a live widget hides what has this class."""
 
 
+class Shown(Protocol):
+    """A widget, or several in a box."""
+
+    def _repr_mimebundle_(self) -> Any: ...
+
+    def static_html(self) -> str:
+        """The same as plain HTML."""
+        ...
+
+
 class LastTexts:
     """A widget's output in a notebook, and the plain HTML below it."""
 
-    def __init__(self, widget: Widget) -> None:
-        self._widget = widget
+    def __init__(self, widget: Shown, html: Callable[[], str] | None = None) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            widget: The widget.
+            html: Gives the plain HTML; the widget's own if left out.
+        """
+        self._widget, self._html = widget, html or widget.static_html
         self._id: str | None = None
 
     def display(self) -> None:
@@ -45,5 +61,5 @@ class LastTexts:
             update_display(self._bundle(), raw=True, display_id=self._id)
 
     def _bundle(self) -> dict[str, str]:
-        html = f'<div class="{CLASS}">{self._widget.static_html()}</div>'
+        html = f'<div class="{CLASS}">{self._html()}</div>'
         return {"text/html": html, "text/plain": repr(self._widget)}

@@ -2,7 +2,8 @@
 
 A run writes the unsteered text first (once for each prompt and setting, then kept), the steered one
 after it with the same seed, and then the baselines. When all is written, the steered texts are read
-once more without edits, for what `workbench.analysis.shifts` and `.fluency` say of them.
+once more without edits, for what `workbench.analysis.shifts` and `workbench.analysis.fluency` say
+of them.
 
 Handlers of the page only note and enqueue: one runner writes texts, where the latest request wins,
 and one does errands (searches, features to add, files), of which none is lost.
@@ -10,6 +11,7 @@ and one does errands (searches, features to add, files), of which none is lost.
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 from workbench.panels.base import Panel
 from workbench.panels.jobs import Errands, LatestJob
 from workbench.panels.last_texts import LastTexts
+from workbench.panels.replay import SteeringReplay
 from workbench.panels.steering_draft import Draft, LiveRows
 from workbench.panels.steering_rows import Reading, new_row, read_rows, shown_row, with_mode
 from workbench.panels.steering_search import search
+from workbench.panels.steering_takes import SteeringRecord, Takes, browsable
 from workbench.panels.steering_texts import BASELINES, check_baselines
 from workbench.panels.steering_writer import TextWriter
 from workbench.recipes.fields import check_finite
@@ -30,6 +34,7 @@ from workbench.recipes.rows import Mode, Row
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt
 from workbench.widgets import SteeringPanel
+from workbench.widgets.steering_twin import takes_twin
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
@@ -64,7 +69,7 @@ class Steering(Panel[SteeringPanel]):
         baselines: Sequence[str] = (),
         baseline_prompt: str = "",
         recipe: Recipe | str | Path | None = None,
-        synchronous: bool = False,
+        synchronous: bool | None = None,
     ) -> None:
         """Make the panel; nothing runs before Run is pressed or a slider is moved.
 
@@ -87,7 +92,7 @@ class Steering(Panel[SteeringPanel]):
             baseline_prompt: The instruction that ``"prompt"`` puts before the text.
             recipe: A `Recipe` or its file, instead of prompt, features and settings.
             synchronous: Write in the calling thread, for front ends that show no updates from
-                others.
+                others; on Colab only, if None.
 
         Raises:
             ValueError: If a feature does not exist, or the recipe does not fit this lab.
@@ -123,7 +128,8 @@ class Steering(Panel[SteeringPanel]):
             baseline_prompt=baseline_prompt,
         )
         self._writer = TextWriter(lab, self.widget)
-        self._twin = LastTexts(self.widget)
+        self._takes = Takes()
+        self._twin = LastTexts(self.widget, self._plain_html)
         self.job = LatestJob(self._failed, synchronous=synchronous)
         self.errands = Errands(self._errand_failed, synchronous=synchronous)
         for name in MESSAGES:
@@ -146,6 +152,74 @@ class Steering(Panel[SteeringPanel]):
     def stop(self) -> None:
         """Stop writing within one token."""
         self.job.stop()
+
+    def record(self, values: Sequence[float], *, row: int = 0) -> Steering:
+        """Write a text at each value of a slider, one after the other, and remember all of them.
+
+        lab.steering("Once upon a time", [(5, 231)]).record([0, 1, 2, 4]).save("sea.steering")
+
+        Args:
+            values: What to set the slider to.
+            row: Number of the row whose slider it is.
+
+        Returns:
+            The panel.
+
+        Raises:
+            ValueError: If there is no such row, it has no slider, or a text cannot be written.
+        """
+        count = len(self.widget.rows)
+        if not 0 <= row < count or not self.widget.rows[row]["slider"]:
+            raise ValueError(
+                f"row {row} has no slider to move: there are {count} rows, counted from 0"
+            )
+        for value in values:
+            check_finite("value", value)
+            shown = self.widget.rows[row]
+            low, high = min(shown["low"], value), max(shown["high"], value)
+            self.widget.update_row(shown["id"], value=float(value), low=low, high=high)
+            self.start()
+            try:
+                self.job.join()
+            except KeyboardInterrupt:
+                self.stop()
+                raise
+            if self.widget.status["state"] != "done":
+                raise ValueError(f"no text was written at {value}: {self.widget.error}")
+        return self
+
+    def replay(self) -> SteeringReplay:
+        """The texts that were written here, as a panel of its own that needs no model.
+
+        Raises:
+            ValueError: If none was written.
+        """
+        return SteeringReplay(self._record)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all texts that were written here to a file, which `wb.open_steering` opens.
+
+        Each is kept with its rows, settings, measures and receipt; the newest of each setting, 200
+        at most. No model is needed to read them. For the settings alone see `recipe`.
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: If none was written.
+        """
+        return self._record.save(path)
+
+    def _still(self) -> SteeringPanel:
+        """With the recorded texts, if there are some: in a saved page sliders lead to them."""
+        return self.replay().widget if self._takes.all else self.widget
+
+    @property
+    def _record(self) -> SteeringRecord:
+        return SteeringRecord(self.lab.engine.name, tuple(self._takes.all))
+
+    def _plain_html(self) -> str:
+        return self.widget.static_html() + takes_twin(browsable(self._takes.all))
 
     @property
     def text(self) -> str:
@@ -197,6 +271,10 @@ class Steering(Panel[SteeringPanel]):
             self._update_code()
             return
         self._changed(starts=key == "value" or self._has_text)
+
+    def add(self, feature: tuple[int, int], kind: Kind = "res") -> None:
+        """Add a row for a feature ``(layer, index)``, as the page does; its slider stands at 0."""
+        self._on_add(feature[0], kind, feature[1])
 
     def _on_add(self, layer: int, kind: str, index: int) -> None:
         self._add(Site(layer, check_kind(kind)), index, "steer")
@@ -333,11 +411,12 @@ class Steering(Panel[SteeringPanel]):
 
     def _write(self, stop: threading.Event) -> None:
         widget = self.widget
+        rows, code = copy.deepcopy(widget.rows), widget.code
         # What is wrong is said here, before the old texts are gone.
         draft = Draft.of(
             self.lab,
             self._text,
-            widget.rows,
+            rows,
             self._sets,
             self._settings,
             freeze=widget.freeze,
@@ -345,7 +424,11 @@ class Steering(Panel[SteeringPanel]):
             instruction=widget.baseline_prompt,
         )
         self._live = draft.live
-        self._mark(self._writer.write(draft, stop, lambda: self.job.waiting))
+        warned = self._writer.write(draft, stop, lambda: self.job.waiting)
+        self._mark(warned)
+        if widget.status["state"] == "done" and not draft.live.warnings:
+            written = [{**row, "warning": warned.get(row["id"], "")} for row in rows]
+            self._takes.note(widget, written, code)
         self._twin.update()
 
     def _failed(self, error: BaseException) -> None:

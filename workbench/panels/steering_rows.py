@@ -57,7 +57,7 @@ def read_rows(shown: Iterable[Mapping[str, Any]], sets: Mapping[str, Row]) -> Re
 
     Args:
         shown: The widget's rows.
-        sets: By id the rows whose `keep` or `drop` the page does not show.
+        sets: By id the rows whose ``keep`` or ``drop`` the page does not show.
     """
     rows: list[Row] = []
     unfinished: dict[str, str] = {}

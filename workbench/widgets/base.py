@@ -1,14 +1,14 @@
 """What every widget has: strict keywords, a visible error, a saved page, a static twin.
 
-1. A widget is Python traits plus one ES module. `source` joins the module's parts (`shared.js`,
-   perhaps `matrix.js`, the widget's own file) into one string: the imports between them are
+1. A widget is Python traits plus one ES module. `source` joins the module's parts (``shared.js``,
+   perhaps ``matrix.js``, the widget's own file) into one string: the imports between them are
    dropped, because anywidget loads a single module and nothing may be fetched.
 2. The constructor refuses keywords that are no trait (traitlets would swallow a typo).
-3. Handlers called from the page run inside `call_handlers`: an exception is written to the trait
-   `error`, which the widget shows, because a notebook shows no output of such a callback.
-4. `save_html` writes the same module with the traits as one file that opens from disk.
-5. `_repr_mimebundle_` adds an HTML twin for viewers without a kernel. It is plain tables and text,
-   escaped, since GitHub and nbviewer remove scripts and style sheets.
+3. Handlers called from the page run inside `Widget.call_handlers`: an exception is written to the
+   trait ``error``, which the widget shows, because a notebook shows no output of such a callback.
+4. `Widget.save_html` writes the same module with the traits as one file that opens from disk.
+5. ``_repr_mimebundle_`` adds an HTML twin for viewers without a kernel. It is plain tables and
+   text, escaped, since GitHub and nbviewer remove scripts and style sheets.
 """
 
 from __future__ import annotations
@@ -28,10 +28,13 @@ import anywidget
 import ipywidgets
 import traitlets
 
+from workbench.colab import enable_widgets
+
 HERE = Path(__file__).parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[a-z_]+\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) )", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/)\n", re.MULTILINE | re.DOTALL)
+_INDENT = re.compile(r"^ +", re.MULTILINE)
 _ENTRY = "export default { render };"
 
 Handler = Callable[..., object]
@@ -40,13 +43,14 @@ Handler = Callable[..., object]
 def source(*names: str) -> str:
     """One ES module out of several files of this folder, in the given order.
 
-    Comments that have lines of their own stay behind: every widget on a page is sent its module.
+    Comments that have lines of their own and indents stay behind: every widget on a page is sent
+    its module. So no text of a script may run over several lines.
 
     Args:
         names: File names such as `"shared.js"`; only the last has a default export.
     """
     texts = [_COMMENT.sub("", (HERE / name).read_text(encoding="utf-8")) for name in names]
-    parts = [_IMPORT.sub("", text) for text in texts]
+    parts = [_INDENT.sub("", _IMPORT.sub("", text)) for text in texts]
     return "\n".join([*(_EXPORT.sub("", part) for part in parts[:-1]), parts[-1]])
 
 
@@ -162,6 +166,7 @@ class Widget(anywidget.AnyWidget):
 
     def __init__(self, **traits: Any) -> None:
         refuse_unknown(type(self).__name__, traits, [*self.public_traits(), "tabbable", "tooltip"])
+        enable_widgets()
         super().__init__(**traits)
 
     @classmethod
@@ -229,23 +234,21 @@ class Widget(anywidget.AnyWidget):
 
     def page(self, title: str) -> str:
         """The HTML of `save_html`."""
+        return pages([self], title)
+
+    def saved_script(self, number: int) -> str:
+        """A module that draws the stored state into the page's element `widget-number`."""
         module = str(self._esm)
         if _ENTRY not in module or "</script" in module:
             raise ValueError(f"{type(self).__name__}: the module must end in {_ENTRY!r}.")
-        script = "\n".join(
+        return "\n".join(
             [
                 _EXPORT.sub("", (HERE / "saved_page.js").read_text(encoding="utf-8")),
                 module.replace(_ENTRY, ""),
-                'const model = recordedModel(document.querySelector("#state").textContent);',
-                'render({ model, el: document.querySelector("main") });',
+                f'const saved = document.querySelector("#state-{number}").textContent;',
+                f'const host = document.querySelector("#widget-{number}");',
+                "render({ model: recordedModel(saved), el: host });",
             ]
-        )
-        return _PAGE.format(
-            title=html.escape(title or type(self).__name__),
-            style=str(self._css),
-            state=self._saved_state(),
-            script=script,
-            twin=self.static_html(),
         )
 
     def _saved_state(self) -> str:
@@ -256,6 +259,27 @@ class Widget(anywidget.AnyWidget):
         coded = {name: base64.b64encode(value).decode("ascii") for name, value in raw.items()}
         text = json.dumps({"state": {**state, "error": "", "recorded": True}, "bytes": coded})
         return text.replace("<", "\\u003c")
+
+
+def pages(widgets: Sequence[Widget], title: str) -> str:
+    """Widgets, one below the other, as one HTML page that needs no network and no kernel.
+
+    Args:
+        widgets: What to draw.
+        title: Title of the page.
+    """
+    hosts, scripts = [], []
+    for number, widget in enumerate(widgets):
+        twin, state = widget.static_html(), widget._saved_state()
+        hosts.append(f'<div id="widget-{number}"></div>\n<noscript>{twin}</noscript>')
+        scripts.append(f'<script type="application/json" id="state-{number}">{state}</script>')
+        scripts.append(f'<script type="module">\n{widget.saved_script(number)}\n</script>')
+    return _PAGE.format(
+        title=html.escape(title or (type(widgets[0]).__name__ if widgets else "")),
+        style="\n".join(dict.fromkeys(str(widget._css) for widget in widgets)),
+        hosts="\n".join(hosts),
+        scripts="\n".join(scripts),
+    )
 
 
 def describe(name: str, exception: BaseException) -> str:
@@ -284,12 +308,10 @@ body {{ margin: 0 auto; max-width: 1200px; padding: 24px 20px; background: #fff;
 </style>
 </head>
 <body>
-<main></main>
-<noscript>{twin}</noscript>
-<script type="application/json" id="state">{state}</script>
-<script type="module">
-{script}
-</script>
+<main>
+{hosts}
+</main>
+{scripts}
 </body>
 </html>
 """

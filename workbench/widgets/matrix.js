@@ -5,12 +5,15 @@
  * The canvas is as large as the visible part only and sticks to the corner of a scrolling sheet of the
  * full size; each frame draws the cells that can be seen. So 512 tokens by 1000 rows cost as much as a
  * screenful. Gutters (row labels left, a number right, tokens above, positions below) are painted on
- * the same canvas and do not scroll away.
+ * the same canvas and do not scroll away, nor do the first lines, if some are frozen.
+ *
+ * A row is a row of the data, a line is where it stands: `order` lists the rows to draw, top to bottom.
  */
 
 import { axisToken, element, stepOf } from "./shared.js";
 /** @typedef {import("./shared.js").Frame} Frame */
 /** @typedef {import("./shared.js").Box} Box */
+/** @typedef {import("./shared.js").Ramp} Ramp */
 
 /** @typedef {{position: number, row: number}} Cell position -1: the row's label; row -1: the token's */
 
@@ -38,13 +41,26 @@ import { axisToken, element, stepOf } from "./shared.js";
 /**
  * @typedef {object} Matrix what to draw
  * @property {string[]} tokens
- * @property {number} rows
- * @property {boolean} bottomUp row 0 at the bottom
- * @property {(position: number, row: number) => number} value
- * @property {(value: number) => number} share of the colour ramp
+ * @property {number[]} order rows to draw, top to bottom
+ * @property {number} frozen the first lines that stay when the others scroll
+ * @property {number} bands values in a cell, one above the other
+ * @property {(position: number, row: number, band: number) => number} value
+ * @property {(value: number, row: number) => number} share of the colour ramp
+ * @property {() => Ramp} ramp the colours
+ * @property {string[] | null} labels above the columns, where the tokens as they are will not do
  * @property {Set<number>} masked positions
  * @property {Set<number>} rules rows with a line above them
  * @property {Cell | null} selected
+ */
+
+/**
+ * @typedef {object} Part lines from `top` to `end`, drawn between two heights
+ * @property {number} first position
+ * @property {number} last
+ * @property {number} top
+ * @property {number} end
+ * @property {number} above
+ * @property {number} below
  */
 
 /**
@@ -55,6 +71,17 @@ import { axisToken, element, stepOf } from "./shared.js";
  * @property {(width: number) => number} rightWidth
  * @property {(context: CanvasRenderingContext2D, row: number, box: RowBox, paint: Paint) => void} left
  * @property {(context: CanvasRenderingContext2D, row: number, box: RowBox, paint: Paint) => void} right
+ * @property {(position: number) => string} [foot] what stands below a column: its number
+ */
+
+/**
+ * @typedef {object} Events
+ * @property {string} label
+ * @property {(cell: Cell | null) => void} point
+ * @property {(cell: Cell | null) => void} select
+ * @property {(key: string, cell: Cell) => boolean} [key] any other key; whether it meant something
+ * @property {(row: number, x: number, width: number) => (() => void) | null} [press] what a click into
+ *   the left gutter would do there
  */
 
 const ROW = 22;
@@ -69,7 +96,7 @@ export class MatrixPlot {
   /**
    * @param {Frame} frame
    * @param {Gutters} gutters
-   * @param {{point: (cell: Cell | null) => void, select: (cell: Cell | null) => void, label: string}} events
+   * @param {Events} events
    */
   constructor(frame, gutters, events) {
     this.frame = frame;
@@ -77,12 +104,15 @@ export class MatrixPlot {
     this.events = events;
     /** @type {Matrix} */
     this.matrix = {
-      tokens: [], rows: 0, bottomUp: false, value: () => 0, share: () => 0,
+      tokens: [], order: [], frozen: 0, bands: 1, value: () => 0, share: () => 0, ramp: () => frame.ramp, labels: null,
       masked: new Set(), rules: new Set(), selected: null,
     };
+    /** @type {Map<number, number>} row -> line */
+    this.lines = new Map();
     /** @type {Cell | null} pointed at by the mouse or the arrow keys */
     this.pointed = null;
     this.byKey = false;
+    this.tallest = TALLEST;
     this.mouse = { x: -1, y: -1 };
     /** @type {string[]} */
     this.labels = [];
@@ -106,7 +136,11 @@ export class MatrixPlot {
     frame.listen(this.scroller, "scroll", () => frame.schedule(), { passive: true });
     frame.listen(this.scroller, "pointermove", (event) => this.follow(event));
     frame.listen(this.scroller, "pointerleave", () => { if (!this.byKey) this.point(null); });
-    frame.listen(this.scroller, "click", (event) => this.choose(this.cellAt(event)));
+    frame.listen(this.scroller, "click", (event) => {
+      const press = this.pressAt(event);
+      if (press) press();
+      else this.choose(this.cellAt(event));
+    });
     frame.listen(this.scroller, "keydown", (event) => this.key(event));
     frame.listen(this.scroller, "blur", () => this.point(null));
   }
@@ -114,14 +148,15 @@ export class MatrixPlot {
   /** @param {Partial<Matrix>} matrix */
   update(matrix) {
     Object.assign(this.matrix, matrix);
-    if (matrix.tokens) this.labels = matrix.tokens.map(axisToken);
+    if (matrix.tokens) this.labels = this.matrix.labels ?? matrix.tokens.map(axisToken);
+    if (matrix.order) this.lines = new Map(matrix.order.map((row, line) => [row, line]));
     if (this.pointed && !this.exists(this.pointed)) this.pointed = null;
     this.frame.schedule();
   }
 
   /** @param {Cell} cell */
   exists(cell) {
-    return cell.position < this.matrix.tokens.length && cell.row < this.matrix.rows;
+    return cell.position < this.matrix.tokens.length && (cell.row < 0 || this.lines.has(cell.row));
   }
 
   // ------------------------------------------------------------------------------- pointing
@@ -135,7 +170,16 @@ export class MatrixPlot {
     if (this.byKey && this.mouse.x === x && this.mouse.y === y) return;
     this.mouse = { x, y };
     this.byKey = false;
+    this.scroller.style.cursor = this.pressAt(event) ? "pointer" : "";
     this.point(this.cellAt(event));
+  }
+
+  /** What a click here would do to the row's name. @param {PointerEvent | MouseEvent} event */
+  pressAt(event) {
+    const cell = this.cellAt(event);
+    const x = event.clientX - this.canvas.getBoundingClientRect().left;
+    if (!cell || cell.row < 0 || x >= this.size.left) return null;
+    return this.events.press?.(cell.row, x, this.size.left) ?? null;
   }
 
   /** @param {Cell | null} cell */
@@ -153,33 +197,38 @@ export class MatrixPlot {
 
   /** @param {KeyboardEvent} event */
   key(event) {
-    const { tokens, rows, bottomUp, selected } = this.matrix;
-    if (event.ctrlKey || event.metaKey || event.altKey || !tokens.length || !rows) return;
-    const from = this.pointed ?? selected ?? { position: 0, row: bottomUp ? rows - 1 : 0 };
+    const { tokens, order, selected } = this.matrix;
+    if (event.ctrlKey || event.metaKey || event.altKey || !tokens.length || !order.length) return;
+    const from = this.pointed ?? selected ?? { position: 0, row: order[0] };
     const start = this.pointed === null && selected === null;
-    const up = bottomUp ? 1 : -1;
     const page = Math.max(1, Math.floor((this.size.height - this.size.head - FOOT) / ROW) - 1);
     /** @type {Record<string, [number, number]>} */
     const moves = {
-      ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, up], ArrowDown: [0, -up],
-      PageUp: [0, up * page], PageDown: [0, -up * page], Home: [-tokens.length, 0], End: [tokens.length, 0],
+      ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1],
+      PageUp: [0, -page], PageDown: [0, page], Home: [-tokens.length, 0], End: [tokens.length, 0],
     };
     const clamp = (/** @type {number} */ v, /** @type {number} */ n) => Math.min(n - 1, Math.max(0, v));
     if (event.key in moves) {
       const [dx, dy] = start ? [0, 0] : moves[event.key];
-      const cell = { position: clamp(from.position + dx, tokens.length), row: clamp(from.row + dy, rows) };
-      this.byKey = true;
-      this.reveal(cell);
-      this.point(cell);
+      const line = clamp((this.lines.get(from.row) ?? 0) + dy, order.length);
+      const cell = { position: clamp(from.position + dx, tokens.length), row: order[line] };
+      this.moveTo(cell);
     } else if (event.key === "Enter" || event.key === " ") {
       this.choose(from);
     } else if (event.key === "Escape") {
       this.point(null);
       this.events.select(null);
-    } else {
+    } else if (!this.events.key?.(event.key, from)) {
       return;
     }
     event.preventDefault();
+  }
+
+  /** Move the keyboard's cursor. @param {Cell} cell */
+  moveTo(cell) {
+    this.byKey = true;
+    this.reveal(cell);
+    this.point(cell);
   }
 
   /** The same after the next drawing has measured: for new contents. @param {Cell | null} cell */
@@ -193,16 +242,29 @@ export class MatrixPlot {
     const { left, right, head, cell: wide, width, height } = this.size;
     const { scroller } = this;
     const x = cell.position * wide;
-    const y = this.screenRow(cell.row) * ROW;
+    const line = this.lines.get(cell.row) ?? -1;
     const roomX = width - left - right;
     const roomY = height - head - FOOT;
     if (cell.position >= 0) scroller.scrollLeft = Math.max(Math.min(scroller.scrollLeft, x), x + wide - roomX);
-    if (cell.row >= 0) scroller.scrollTop = Math.max(Math.min(scroller.scrollTop, y), y + ROW - roomY);
+    if (line < this.frozen()) return;
+    const under = (line - this.frozen()) * ROW;
+    scroller.scrollTop = Math.max(Math.min(scroller.scrollTop, under), (line + 1) * ROW - roomY);
   }
 
-  /** Which line of the drawing a row is. @param {number} row */
-  screenRow(row) {
-    return this.matrix.bottomUp ? this.matrix.rows - 1 - row : row;
+  /** How many lines do not scroll: never so many that nothing else is seen. */
+  frozen() {
+    const seen = Math.round((this.edges().bottom - this.size.head) / ROW);
+    return Math.min(this.matrix.frozen, seen >> 1);
+  }
+
+  /** Upper edge of a line on the canvas. @param {number} line */
+  lineTop(line) {
+    return this.size.head + line * ROW - (line < this.frozen() ? 0 : this.scroller.scrollTop);
+  }
+
+  /** Upper edge of a row on the canvas. @param {number} row */
+  rowTop(row) {
+    return this.lineTop(this.lines.get(row) ?? 0);
   }
 
   /** @param {PointerEvent | MouseEvent} event @returns {Cell | null} */
@@ -211,13 +273,14 @@ export class MatrixPlot {
     const x = event.clientX - frame.left;
     const y = event.clientY - frame.top;
     const { left, head, cell } = this.size;
-    const { tokens, rows } = this.matrix;
+    const { tokens, order } = this.matrix;
     const edge = this.edges();
-    const line = Math.floor((y - head + this.scroller.scrollTop) / ROW);
+    const fixedLine = Math.floor((y - head) / ROW);
+    const line = fixedLine < this.frozen() ? fixedLine : Math.floor((y - head + this.scroller.scrollTop) / ROW);
     const position = Math.floor((x - left + this.scroller.scrollLeft) / cell);
-    const inRows = y >= head && y < edge.bottom && line >= 0 && line < rows;
+    const inRows = y >= head && y < edge.bottom && line >= 0 && line < order.length;
     const inColumns = x >= left && x < edge.right && position < tokens.length;
-    const row = inRows ? this.screenRow(line) : -1;
+    const row = inRows ? order[line] : -1;
     if (inRows && inColumns) return { position, row };
     if (inRows && (x < left || x < edge.right + this.size.right)) return { position: -1, row };
     return inColumns && (y < head || y >= edge.bottom) ? { position, row: -1 } : null;
@@ -228,7 +291,7 @@ export class MatrixPlot {
     const frame = this.canvas.getBoundingClientRect();
     const { left, head, cell: wide } = this.size;
     const x = cell.position < 0 ? 0 : left + cell.position * wide - this.scroller.scrollLeft;
-    const y = cell.row < 0 ? head - ROW : head + this.screenRow(cell.row) * ROW - this.scroller.scrollTop;
+    const y = cell.row < 0 ? head - ROW : this.rowTop(cell.row);
     const width = cell.position < 0 ? left : wide;
     return {
       left: frame.left + x, top: frame.top + y, right: frame.left + x + width, bottom: frame.top + y + ROW,
@@ -242,7 +305,7 @@ export class MatrixPlot {
     const { left, right, head, cell, width, height } = this.size;
     return {
       right: Math.min(width - right, left + this.matrix.tokens.length * cell),
-      bottom: Math.min(height - FOOT, head + this.matrix.rows * ROW),
+      bottom: Math.min(height - FOOT, head + this.matrix.order.length * ROW),
     };
   }
 
@@ -270,9 +333,9 @@ export class MatrixPlot {
     const widest = this.widestLabel();
     const tilted = widest + 10 > cell;
     const head = tilted ? Math.ceil((widest + 8) * Math.sin(TILT) + 16) : 30;
-    const whole = { width: left + count * cell + right, height: head + matrix.rows * ROW + FOOT };
+    const whole = { width: left + count * cell + right, height: head + matrix.order.length * ROW + FOOT };
     // Whole rows only: half a line of text at the lower edge reads as a mistake.
-    const shown = Math.min(matrix.rows, Math.floor((TALLEST - head - FOOT) / ROW));
+    const shown = Math.min(matrix.order.length, Math.floor((this.tallest - head - FOOT) / ROW));
     const height = head + shown * ROW + FOOT;
     scroller.style.height = `${height + (scroller.offsetHeight - scroller.clientHeight)}px`;
     this.sheet.style.width = `${whole.width > available ? whole.width : available}px`;
@@ -312,10 +375,19 @@ export class MatrixPlot {
     const { scrollLeft, scrollTop } = this.scroller;
     const first = Math.max(0, Math.floor(scrollLeft / size.cell));
     const last = Math.min(this.matrix.tokens.length, Math.ceil((scrollLeft + edge.right - size.left) / size.cell));
-    const top = Math.max(0, Math.floor(scrollTop / ROW));
-    const end = Math.min(this.matrix.rows, Math.ceil((scrollTop + edge.bottom - size.head) / ROW));
-    this.drawCells(first, last, top, end, paint);
-    this.drawGutters(top, end, paint);
+    const frozen = this.frozen();
+    const under = size.head + frozen * ROW;
+    const end = Math.min(this.matrix.order.length, Math.ceil((scrollTop + edge.bottom - size.head) / ROW));
+    const scrolled = { first, last, top: frozen + Math.floor(scrollTop / ROW), end, above: under, below: edge.bottom };
+    const fixed = { first, last, top: 0, end: frozen, above: size.head, below: under };
+    for (const part of frozen ? [scrolled, fixed] : [scrolled]) {
+      this.drawCells(part, paint);
+      this.drawGutters(part, paint);
+    }
+    if (frozen) {
+      c.fillStyle = paint.faint;
+      c.fillRect(0, under - 1, edge.right + size.right, 1);
+    }
     this.drawHead(first, last, paint);
     this.drawFoot(first, last, paint);
     this.frames += 1;
@@ -325,40 +397,52 @@ export class MatrixPlot {
     });
   }
 
-  /**
-   * @param {number} first
-   * @param {number} last
-   * @param {number} top
-   * @param {number} end
-   * @param {Paint} paint
-   */
-  drawCells(first, last, top, end, paint) {
-    const { context: c, matrix, size, frame: { ramp } } = this;
+  /** @param {Part} part @param {Paint} paint */
+  drawCells({ first, last, top, end, above, below }, paint) {
+    const { context: c, matrix, size } = this;
     const edge = this.edges();
-    const { scrollLeft, scrollTop } = this.scroller;
+    const ramp = matrix.ramp();
     c.save();
     c.beginPath();
-    c.rect(size.left, size.head - 1, edge.right - size.left + 1, edge.bottom - size.head + 2);
+    c.rect(size.left, above - 1, edge.right - size.left + 1, below - above + 2);
     c.clip();
     for (let line = top; line < end; line += 1) {
-      const row = this.screenRow(line);
-      const y = size.head + line * ROW - scrollTop;
-      for (let position = first; position < last; position += 1) {
-        const x = size.left + position * size.cell - scrollLeft;
-        const value = matrix.value(position, row);
-        const hidden = matrix.masked.has(position) || !Number.isFinite(value);
-        c.fillStyle = hidden ? paint.surface : ramp.css[stepOf(matrix.share(value))];
-        c.fillRect(x, y, size.cell - 1, ROW - 1);
-        if (hidden) this.hatch(x, y, size.cell - 1, ROW - 1, paint);
-      }
+      const row = matrix.order[line];
+      const y = this.lineTop(line);
+      for (let position = first; position < last; position += 1) this.drawCell(position, row, y, ramp, paint);
       if (matrix.rules.has(row) && line > 0) {
         c.fillStyle = paint.line;
         c.fillRect(size.left, y - 1, edge.right - size.left - 1, 1);
       }
     }
-    if (matrix.selected) this.outline(matrix.selected, paint, 2);
-    if (this.pointed && this.pointed.position >= 0 && this.pointed.row >= 0) this.outline(this.pointed, paint, 1);
+    for (const [cell, weight] of /** @type {Array<[Cell | null, number]>} */ ([[matrix.selected, 2], [this.pointed, 1]])) {
+      const line = cell && cell.position >= 0 ? this.lines.get(cell.row) ?? -1 : -1;
+      if (cell && line >= top && line < end) this.outline(cell, paint, weight);
+    }
     c.restore();
+  }
+
+  /**
+   * @param {number} position
+   * @param {number} row
+   * @param {number} top
+   * @param {Ramp} ramp
+   * @param {Paint} paint
+   */
+  drawCell(position, row, top, ramp, paint) {
+    const { context: c, matrix, size } = this;
+    const x = size.left + position * size.cell - this.scroller.scrollLeft;
+    const masked = matrix.masked.has(position);
+    // Bands touch, and a wider gap parts the rows: what belongs together is seen to.
+    const height = matrix.bands > 1 ? (ROW - 2) / matrix.bands : ROW - 1;
+    for (let band = 0; band < matrix.bands; band += 1) {
+      const value = matrix.value(position, row, band);
+      const y = top + band * height;
+      const hidden = masked || !Number.isFinite(value);
+      c.fillStyle = hidden ? paint.surface : ramp.css[stepOf(matrix.share(value, row))];
+      c.fillRect(x, y, size.cell - 1, height);
+      if (hidden) this.hatch(x, y, size.cell - 1, height, paint);
+    }
   }
 
   /**
@@ -394,7 +478,7 @@ export class MatrixPlot {
   outline(cell, paint, weight) {
     const { context: c, size } = this;
     const x = size.left + cell.position * size.cell - this.scroller.scrollLeft;
-    const y = size.head + this.screenRow(cell.row) * ROW - this.scroller.scrollTop;
+    const y = this.rowTop(cell.row);
     c.lineWidth = weight;
     c.strokeStyle = weight > 1 ? paint.accent : paint.ink;
     c.strokeRect(x - 0.5, y - 0.5, size.cell, ROW);
@@ -403,17 +487,17 @@ export class MatrixPlot {
     c.strokeRect(x + weight / 2, y + weight / 2, size.cell - 1 - weight, ROW - 1 - weight);
   }
 
-  /** @param {number} top @param {number} end @param {Paint} paint */
-  drawGutters(top, end, paint) {
+  /** @param {Part} part @param {Paint} paint */
+  drawGutters({ top, end, above, below }, paint) {
     const { context: c, gutters, size, matrix } = this;
     const edge = this.edges();
     c.save();
     c.beginPath();
-    c.rect(0, size.head - 1, size.width, edge.bottom - size.head + 2);
+    c.rect(0, above - 1, size.width, below - above + 2);
     c.clip();
     for (let line = top; line < end; line += 1) {
-      const row = this.screenRow(line);
-      const y = size.head + line * ROW - this.scroller.scrollTop + (ROW - 1) / 2;
+      const row = matrix.order[line];
+      const y = this.lineTop(line) + (ROW - 1) / 2;
       const strong = this.pointed?.row === row || (!this.pointed && matrix.selected?.row === row);
       const rule = matrix.rules.has(row) && line > 0;
       for (const side of /** @type {const} */ (["left", "right"])) {
@@ -490,16 +574,17 @@ export class MatrixPlot {
       c.fillStyle = paint.line;
       c.fillRect(Math.round(x), edge.bottom + 2, 1, 4);
       c.fillStyle = this.pointed?.position === position ? paint.ink : paint.faint;
-      c.fillText(String(position), x, edge.bottom + 15);
+      c.fillText(this.gutters.foot?.(position) ?? String(position), x, edge.bottom + 15);
     }
     c.textAlign = "right";
     c.fillStyle = paint.faint;
     c.fillText("token position", size.left - 10, edge.bottom + 15);
     const lines = Math.round((edge.bottom - size.head) / ROW);
-    if (lines >= this.matrix.rows || size.left < 210) return;
-    const top = Math.round(this.scroller.scrollTop / ROW);
+    const count = this.matrix.order.length;
+    if (lines >= count || size.left < 210) return;
+    const top = Math.round(this.scroller.scrollTop / ROW) + this.frozen();
     c.textAlign = "left";
-    c.fillText(`rows ${top + 1}–${Math.min(this.matrix.rows, top + lines)} of ${this.matrix.rows}`, 0, edge.bottom + 15);
+    c.fillText(`rows ${top + 1}–${Math.min(count, top + lines - this.frozen())} of ${count}`, 0, edge.bottom + 15);
   }
 
   /**

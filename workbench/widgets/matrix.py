@@ -6,11 +6,15 @@ module holds the shared traits, the check that the bytes fit the axes, and the s
 
 from __future__ import annotations
 
+import html
 from typing import Any
 
 import traitlets
 
 from workbench.widgets.base import Handler, Widget, floats_of, refuse_unknown
+
+_TEXT = 600
+"""Letters of the text in the static twin."""
 
 
 class MatrixWidget(Widget):
@@ -75,6 +79,13 @@ class MatrixWidget(Widget):
         rows = getattr(self, self._rows_name)
         return f"{len(self.tokens)} tokens x {len(rows)} {self._rows_name}"
 
+    def static_text(self) -> str:
+        """The text that is drawn, as escaped HTML: a table of features says little without it."""
+        shown = [self.tokens[p] for p in range(len(self.tokens)) if p not in {*self.masked}]
+        text = "".join(shown).strip()
+        cut = text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
+        return f"<p><b>Text</b>: {html.escape(cut)}</p>" if cut else ""
+
     def peaks(self) -> list[tuple[float, int]]:
         """Largest scored value of each row and its position; (0.0, -1) where nothing fires."""
         numbers, width = floats_of(self.values), len(self.tokens)
@@ -84,7 +95,9 @@ class MatrixWidget(Widget):
         found = (
             ((numbers[p * steps[0] + row * steps[1]], p) for p in scored) for row in range(count)
         )
-        best = (max(row, default=(0.0, -1)) for row in found)
+        # Of two texts a NaN stands where one of them has no such token.
+        kept = ((pair for pair in row if pair[0] == pair[0]) for row in found)
+        best = (max(row, default=(0.0, -1)) for row in kept)
         return [(value, position) if value > 0 else (0.0, -1) for value, position in best]
 
     def _check_size(self, traits: dict[str, Any]) -> None:

@@ -122,6 +122,24 @@ export function roundTicks(largest, count) {
   return ticks;
 }
 
+/** Round values of a logarithmic axis, few enough to be told apart. @param {number} low @param {number} high @param {number} most */
+export function logTicks(low, high, most) {
+  for (const digits of [[1, 2, 5], [1, 3], [1]]) {
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power += 1) {
+      for (const digit of digits) {
+        const value = Number((digit * 10 ** power).toPrecision(3));
+        if (value >= low * 0.999 && value <= high * 1.001) ticks.push(value);
+      }
+    }
+    if (ticks.length <= most || digits.length === 1) {
+      const every = Math.ceil(ticks.length / most);
+      return ticks.filter((_, i) => i % every === 0);
+    }
+  }
+  return [];
+}
+
 // -------------------------------------------------------------------------------------- colour
 
 // Two sequential ramps, made in OKLCH so that lightness changes evenly: luminance falls (light page)
@@ -158,7 +176,11 @@ function luminance(rgb) {
 
 /** @param {boolean} dark @returns {Ramp} */
 export function makeRamp(dark) {
-  const stops = dark ? RAMPS.dark : RAMPS.light;
+  return rampOf(dark ? RAMPS.dark : RAMPS.light);
+}
+
+/** A ramp through these colours, at even distances. @param {string[]} stops @returns {Ramp} */
+export function rampOf(stops) {
   /** @type {string[]} */
   const css = [];
   /** @type {string[]} */

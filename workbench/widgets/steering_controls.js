@@ -61,6 +61,25 @@ export function enterEndsInputs(frame) {
 }
 
 /**
+ * What Enter means in a box of several lines: alone it runs, with Shift it breaks the line, which
+ * JupyterLab keeps the browser from doing.
+ *
+ * @param {KeyboardEvent} event
+ * @param {HTMLTextAreaElement} box
+ * @param {() => void} run
+ */
+export function enterRuns(event, box, run) {
+  if (event.key !== "Enter" || event.isComposing) return;
+  event.preventDefault();
+  if (!event.shiftKey) {
+    run();
+    return;
+  }
+  box.setRangeText("\n", box.selectionStart, box.selectionEnd, "end");
+  box.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+/**
  * @param {string} text
  * @param {string} kind further class names
  * @param {string} [label] what a screen reader says, where the text alone is not enough

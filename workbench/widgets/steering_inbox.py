@@ -7,12 +7,10 @@ that it was noted, or, where a check or a handler raises, what holds instead.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from workbench.widgets import steering_traits as check
-from workbench.widgets.base import Handler
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "run": (),
@@ -44,9 +42,7 @@ class Inbox:
     """
 
     def __init__(self, panel: Any) -> None:
-        self.lock = threading.RLock()
         self._panel = panel
-        self._handlers: dict[str, list[Handler]] = {name: [] for name in FIELDS}
         self._notes: dict[str, Callable[..., Undo]] = {
             "set": self._set,
             "settings": self._settings,
@@ -56,30 +52,27 @@ class Inbox:
             "export": self._export,
         }
 
-    def on(self, name: str, handler: Handler) -> Handler:
-        """See `SteeringPanel.on`."""
-        check.allowed("message", name, tuple(FIELDS))
-        self._handlers[name].append(handler)
-        return handler
-
-    def receive(self, name: str, content: dict[str, Any]) -> None:
+    def receive(
+        self,
+        name: str,
+        content: Mapping[str, Any],
+        tell: Callable[[str, Mapping[str, Any]], object],
+    ) -> None:
         """Keep what the message changes, and call its handlers.
 
         Args:
             name: The message's type.
-            content: Its fields; of others only `seq` counts, the page's mark of the message.
+            content: Its fields; of others only ``seq`` counts, the page's mark of the message.
+            tell: Calls the handlers of a message.
 
         Raises:
-            ValueError: If the message or a value is not allowed.
+            ValueError: If a value is not allowed.
         """
-        check.allowed("message type", name, tuple(FIELDS))
         undo: Undo = _nothing
         try:
-            fields = {key: content[key] for key in FIELDS[name]}
             if name in self._notes:
-                undo = self._notes[name](**fields)
-            for handler in self._handlers[name]:
-                handler(**fields)
+                undo = self._notes[name](**{key: content[key] for key in FIELDS[name]})
+            tell(name, content)
         except Exception:
             undo()
             self._panel.send({"type": "refused", "rows": self._panel.rows})
@@ -101,14 +94,14 @@ class Inbox:
 
     def _set(self, *, id: str, key: str, value: Any) -> Undo:
         check.allowed("key", key, SETTABLE)
-        with self.lock:
+        with self._panel.lock:
             row = self._panel.rows[self.row_at(id)]
             checked, old = check.checked_row(f"row {id!r}", {**row, key: value}), row[key]
             row[key] = checked[key]
         return lambda: self._put(id, key, old)
 
     def _put(self, row: str, key: str, value: object) -> None:
-        with self.lock:
+        with self._panel.lock:
             self._panel.rows[self.row_at(row)][key] = value
 
     def _settings(self, *, key: str, value: Any) -> Undo:

@@ -12,6 +12,7 @@ import { enterEndsInputs, field, labelled } from "./steering_controls.js";
 import { Exports } from "./steering_export.js";
 import { RowList } from "./steering_list.js";
 import { Prompt, Settings } from "./steering_prompt.js";
+import { Pager, replayed } from "./steering_replay.js";
 import { FeatureSearch } from "./steering_search.js";
 import { Texts } from "./steering_texts.js";
 /** @typedef {import("./shared.js").Model} Model */
@@ -20,9 +21,11 @@ import { Texts } from "./steering_texts.js";
 class SteeringPanel {
   /** @param {{model: Model, el: HTMLElement}} view */
   constructor(view) {
-    this.model = view.model;
-    this.frame = new Frame(view, "wb-steering-panel");
+    const replay = (view.model.get("takes") ?? []).length > 0 ? replayed(view.model) : null;
+    this.model = replay ?? view.model;
+    this.frame = new Frame({ el: view.el, model: this.model }, "wb-steering-panel");
     const { frame } = this;
+    if (replay) frame.atEnd(replay.end);
     this.status = element("span", { class: "wb-status", role: "status" });
     frame.tools.prepend(this.status);
     this.runButton = element("button", { class: "wb-button wb-primary wb-run", type: "button", text: "Run" });
@@ -32,14 +35,19 @@ class SteeringPanel {
     this.list = new RowList(frame, () => this.search.opener.focus());
     this.texts = new Texts(frame);
     this.exports = new Exports(frame);
+    this.pager = new Pager(frame);
     frame.body.append(this.prompt.node, this.settings.node, this.makeEdits(), this.makeComparison(),
-      this.texts.node, this.exports.node);
+      this.pager.node, this.texts.node, this.exports.node);
     enterEndsInputs(frame);
     frame.listen(this.runButton, "click", () => (this.texts.running ? this.stop() : this.start()));
     frame.watch(["status"], () => this.showStatus());
     frame.on("msg:custom", (message) => this.receive(message));
     this.showStatus();
     if (this.model.get("recorded")) this.rest();
+    frame.watch(["take"], () => {
+      this.list.refused(this.list.rows);
+      this.rest();
+    });
   }
 
   /** @param {any} message */
@@ -69,6 +77,10 @@ class SteeringPanel {
     for (const node of [this.search.opener, this.exports.opener]) node.hidden = true;
     const controls = body.querySelectorAll("textarea, input, select, .wb-segment, .wb-run, .wb-row button, .wb-settings button, .wb-prompt-foot button");
     for (const control of controls) if (!control.matches(".wb-more-button")) control.setAttribute("disabled", "");
+    for (const { row, slider } of this.list.edits.values()) {
+      if ((row.recorded ?? []).length < 2) continue;
+      for (const input of [slider.range, slider.entry]) input.disabled = false;
+    }
   }
 
   // ------------------------------------------------------------------------------- sections

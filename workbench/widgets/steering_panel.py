@@ -21,22 +21,30 @@ from typing import Any
 import traitlets
 
 from workbench.widgets import steering_traits as check
-from workbench.widgets.base import Handler, Widget, source, style
-from workbench.widgets.steering_inbox import Inbox
-from workbench.widgets.steering_twin import twin
+from workbench.widgets.asking import AskingWidget
+from workbench.widgets.base import source, style
+from workbench.widgets.steering_inbox import FIELDS, Inbox
+from workbench.widgets.steering_twin import takes_twin, twin
 from workbench.widgets.token_stream import TokenStream
 
 _ENDS = ("done", "stopped", "error")
-_FROM_PAGE = ("prompt", "turns", "baseline_prompt", "live", "error")
-"""Traits that the page writes itself; everything else comes as a message."""
+TAKE = (
+    *("prompt", "turns", "rows", "settings", "freeze", "baselines", "baseline_prompt", "columns"),
+    *("texts", "meters", "run_prompt", "prompt_tokens", "receipt", "warnings", "status", "code"),
+)
+"""Traits that a recorded text has of its own."""
 _PAIR = [
     {"id": "steered", "title": "Steered", "note": ""},
     {"id": "plain", "title": "Unsteered", "note": ""},
 ]
 
 
-class SteeringPanel(Widget):
+class SteeringPanel(AskingWidget):
     """Creates a panel with one row an edit and one column a text.
+
+    The page asks for run(), stop(), set(id, key, value), add(layer, kind, index),
+    add_splice(layer, kind), remove(id), move(id, to), settings(key, value), baseline(id, on),
+    freeze(value), search(how, query, other), export(what) and open_recipe(text).
 
     Example:
         >>> row = {"id": "a", "layer": 5, "kind": "res", "index": 231, "label": "capital cities",
@@ -58,36 +66,43 @@ class SteeringPanel(Widget):
         "token_strip.js",
         "steering_texts.js",
         "steering_export.js",
+        "steering_replay.js",
         "steering_panel.js",
     )
     _css = style("shared.css", "steering_rows.css", "steering_panel.css")
+    _messages = FIELDS
+    # The page keeps a slider's newest value in its own copy of `rows`: Jupyter would send it along
+    # with the next trait and so undo what Python changed meanwhile.
+    _from_page = ("prompt", "turns", "baseline_prompt", "live", "error", "take")
 
     prompt = traitlets.Unicode("").tag(sync=True)
     """Text of the prompt box."""
 
     turns = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """Chat turns, `role` ("user", "assistant") and `content`; [] = plain text, `prompt` counts."""
+    """Chat turns, ``role`` ("user", "assistant") and ``content``; [] = plain text, `prompt`
+    counts."""
 
     chats = traitlets.Bool(default_value=False).tag(sync=True)
     """Whether the model has a chat template: the page then offers Text | Chat."""
 
     prompt_tokens = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """The newest run's prompt as the model read it: `text`, `special`."""
+    """The newest run's prompt as the model read it: ``text``, ``special``."""
 
     rows = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """One edit each. Needed: `id` (str), `layer`, `kind`. Optional: `index` (None: the whole SAE),
-    `label`, `mode`, `modes` (those offered), `slider` (whether a strength is set), `value`, `low`,
-    `high`, `step`, `unit`, `neutral` (where nothing is changed), `safe` ([lo, hi], drawn as a
-    band), `to` ("zero", "mean"; ablate), `error` (splice: with the error term), `other` (text that
-    patch takes from), `when` and `where` ("0-3, 7"), `above` (condition: `layer`, `kind`, `index`,
-    `value`), `formula`, `muted`, `solo`, `warning`."""
+    """One edit each. Needed: `id` (str), ``layer``, ``kind``. Optional: `index` (None: the whole
+    SAE), ``label``, ``mode``, ``modes`` (those offered), ``slider`` (whether a strength is set),
+    ``value``, ``low``, ``high``, ``step``, ``unit``, ``neutral`` (where nothing is changed),
+    ``safe`` ([lo, hi], drawn as a band), ``recorded`` (values at which there are texts), ``to``
+    ("zero", "mean"; ablate), ``error`` (splice: with the error term), ``other`` (text that patch
+    takes from), ``when`` and ``where`` ("0-3, 7"), ``above`` (condition: ``layer``, ``kind``,
+    ``index``, ``value``), ``formula``, ``muted``, ``solo``, ``warning``."""
 
     sites = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """`layer` and `kind` of every SAE, to choose a site to splice; [] = none is offered."""
+    """``layer`` and ``kind`` of every SAE, to choose a site to splice; [] = none is offered."""
 
     settings = traitlets.Dict(default_value=check.DEFAULTS).tag(sync=True)
-    """The sampler: `max_new_tokens`, `temperature` (0 is greedy), `top_p`, `seed`; what is left
-    out has its default."""
+    """The sampler: ``max_new_tokens``, ``temperature`` (0 is greedy), ``top_p``, ``seed``; what is
+    left out has its default."""
 
     freeze = traitlets.Enum(check.FREEZE, "").tag(sync=True)
     """What is held at its unedited value: nothing, attention's outputs, or the MLPs' too."""
@@ -96,21 +111,22 @@ class SteeringPanel(Widget):
     """What moving a slider does to a running text: start again, or act from the next token."""
 
     baselines = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """Texts to compare with: `id`, `title`, `on`, `hint`."""
+    """Texts to compare with: `id`, `title`, `on`, ``hint``."""
 
     baseline_prompt = traitlets.Unicode("").tag(sync=True)
     """The instruction that the baseline "prompt" puts before the text."""
 
     columns = traitlets.List(traitlets.Dict(), default_value=_PAIR).tag(sync=True)
-    """The texts shown, in order: `id`, `title`, `note`; the first two are the pair."""
+    """The texts shown, in order: `id`, `title`, ``note``; the first two are the pair."""
 
     texts = traitlets.Dict().tag(sync=True)
-    """Column id -> final tokens: `text`, `p`, `p_before`, `top`, `shift` (Kullback-Leibler
-    divergence from unsteered, nats), `entropy` (nats). Set at the end of a run."""
+    """Column id -> final tokens: ``text``, ``p``, ``p_before``, ``top``, ``shift``
+    (Kullback-Leibler divergence from unsteered, nats), ``entropy`` (nats). Set at the end of a
+    run."""
 
     meters = traitlets.Dict().tag(sync=True)
-    """Column id -> `verdict` ("fluent", "strained", "broken"), `repetition` (share), `loss` and
-    `excess` (nats a token, under the unsteered model)."""
+    """Column id -> ``verdict`` ("fluent", "strained", "broken"), ``repetition`` (share), ``loss``
+    and ``excess`` (nats a token, under the unsteered model)."""
 
     run = traitlets.Int(0).tag(sync=True)
     """Number of the newest run; messages of older ones are ignored."""
@@ -119,8 +135,8 @@ class SteeringPanel(Widget):
     """Prompt of the newest run, shown muted before the texts; empty for a chat."""
 
     status = traitlets.Dict(default_value={"state": "idle"}).tag(sync=True)
-    """`state` ("idle", "running", "done", "stopped", "error"), `done` and `total` (tokens), `rate`
-    (tokens a second)."""
+    """``state`` ("idle", "running", "done", "stopped", "error"), ``done`` and ``total`` (tokens),
+    ``rate`` (tokens a second)."""
 
     receipt = traitlets.List(traitlets.Unicode()).tag(sync=True)
     """What the edits did, a line each."""
@@ -135,15 +151,24 @@ class SteeringPanel(Widget):
     """The recipe as JSON, once the page has asked for it."""
 
     found = traitlets.Dict(default_value={"state": "idle"}).tag(sync=True)
-    """The newest search: `state` ("idle", "running", "done"), `how`, `rows` (`layer`, `kind`,
-    `index`, `label`, `score`, `note`), `error`."""
+    """The newest search: ``state`` ("idle", "running", "done"), ``how``, ``rows`` (``layer``,
+    ``kind``, ``index``, ``label``, ``score``, ``note``), ``error``."""
+
+    takes = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """Recorded texts, to be browsed without a model: dictionaries of the traits named in `TAKE`,
+    and ``group`` (int); within one a slider leads from one to the other."""
+
+    take = traitlets.Int(0).tag(sync=True)
+    """Which of them is shown."""
+
+    recorded = traitlets.Bool(default_value=False).tag(sync=True)
+    """Whether nobody writes texts: what would need a model is then disabled."""
 
     def __init__(self, **traits: Any) -> None:
         self._started = 0.0
         self._inbox = Inbox(self)
         super().__init__(**traits)
         self._stream = TokenStream(self.send)
-        self.on_msg(self._receive)
 
     # --------------------------------------------------------------------- from the worker
 
@@ -187,9 +212,10 @@ class SteeringPanel(Widget):
         Args:
             run: Number that `start` gave.
             column: Id of one of the run's columns.
-            tokens: Each with `text`; `shift` (nats by which the edits moved the distribution),
-                `entropy` (nats), `p` (the token's probability here), `p_before` (without the
-                edits, after the same text) and `top` (most probable (text, p) pairs) are optional.
+            tokens: Each with ``text``; ``shift`` (nats by which the edits moved the distribution),
+                ``entropy`` (nats), ``p`` (the token's probability here), ``p_before`` (without the
+                edits, after the same text) and ``top`` (most probable (text, p) pairs) are
+                optional.
 
         Returns:
             False if the run is stale, so that its worker can stop.
@@ -218,7 +244,7 @@ class SteeringPanel(Widget):
             rate: Tokens a second; measured from `start` if None.
             error: Text for the error box.
             texts: Tokens of the columns of which more is known than when they were streamed, such
-                as a `shift` that a second pass measured; for the others the streamed ones.
+                as a ``shift`` that a second pass measured; for the others the streamed ones.
             meters: See the trait.
 
         Returns:
@@ -254,7 +280,7 @@ class SteeringPanel(Widget):
         Returns:
             The row as it is now.
         """
-        with self._inbox.lock:
+        with self.lock:
             at = self._inbox.row_at(row)
             rows = [dict(each) for each in self.rows]
             rows[at].update(changes)
@@ -263,23 +289,8 @@ class SteeringPanel(Widget):
 
     # ----------------------------------------------------------------------- from the page
 
-    def on(self, name: str, handler: Handler) -> Handler:
-        """Call `handler` with the message's fields as keywords when the page asks for `name`.
-
-        Args:
-            name: run(), stop(), set(id, key, value), add(layer, kind, index),
-                add_splice(layer, kind), remove(id), move(id, to), settings(key, value),
-                baseline(id, on), freeze(value), search(how, query, other), export(what) or
-                open_recipe(text).
-            handler: Must be short and thread-safe. One message at a time.
-
-        Raises:
-            ValueError: If there is no such message.
-        """
-        return self._inbox.on(name, handler)
-
     def exported(self, what: str, text: str) -> None:
-        """Answer `export`: keep the text in its trait and tell the page, which copies or saves it.
+        """Answer ``export``: keep the text in its trait, and tell the page to copy or save it.
 
         Args:
             what: "script" or "recipe".
@@ -289,21 +300,14 @@ class SteeringPanel(Widget):
         self.set_trait(what, text)
         self.send({"type": "exported", "what": what})
 
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take from the page only the traits that it may write.
-
-        The page keeps a slider's newest value in its own copy of `rows`, which Jupyter would send
-        along with the next trait and so undo what Python changed meanwhile.
-        """
-        super().set_state({name: sync_data[name] for name in sync_data if name in _FROM_PAGE})
-
-    def _receive(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
-        name = str(content.get("type", ""))
-        self.call_handlers(f"on {name!r}", [self._inbox.receive], name, content)
+    def _answer(self, name: str, content: Mapping[str, Any]) -> None:
+        self._known(name)
+        # No lock here: a synchronous handler writes a whole text.
+        self._inbox.receive(name, content, self._call)
 
     @traitlets.validate("rows", "turns", "settings", "baselines", "columns", "prompt_tokens")
     def _check(self, proposal: Any) -> Any:
-        return _CHECKS[proposal["trait"].name](proposal["value"])
+        return CHECKS[proposal["trait"].name](proposal["value"])
 
     # -------------------------------------------------------------------- without a kernel
 
@@ -312,11 +316,11 @@ class SteeringPanel(Widget):
         return f"{len(self.rows)} edits, {self.status['state']}"
 
     def static_html(self) -> str:
-        """Prompt, rows, settings, all texts with their meters, and the receipt."""
-        return twin(self)
+        """Prompt, rows, settings, all texts with their meters, and the receipt; recorded texts."""
+        return twin(self) + takes_twin(self.takes)
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {
+CHECKS: dict[str, Callable[[Any], Any]] = {
     "rows": check.checked_rows,
     "turns": check.checked_turns,
     "settings": check.checked_settings,

@@ -6,7 +6,7 @@
  */
 
 import { element, exactToken, segmented } from "./shared.js";
-import { Scope, choice, field, labelled, numberIn, textButton } from "./steering_controls.js";
+import { Scope, choice, enterRuns, field, labelled, numberIn, textButton } from "./steering_controls.js";
 /** @typedef {import("./shared.js").Frame} Frame */
 /** @typedef {{role: string, content: string}} Turn */
 
@@ -39,13 +39,13 @@ export class Prompt {
     this.form.node.lastElementChild?.setAttribute("aria-label", "Form of the prompt");
     this.tokens = element("div", { class: "wb-prompt-tokens" });
     const saved = this.model.get("recorded");
-    this.hint = element("span", { class: "wb-hint", text: saved ? "A saved page: open the notebook to run it."
+    this.hint = element("span", { class: "wb-hint", text: saved ? this.resting()
       : "Enter runs, Shift + Enter breaks the line." });
     this.node = element("div", { class: "wb-prompt-area" },
       element("div", { class: "wb-prompt-row" }, element("div", { class: "wb-prompt-boxes" }, this.box, this.turns), runButton),
       element("div", { class: "wb-prompt-foot" }, this.form.node, this.add, this.tokens, this.hint));
     frame.listen(this.box, "change", () => this.save());
-    frame.listen(this.box, "keydown", (event) => this.key(event));
+    frame.listen(this.box, "keydown", (event) => this.key(event, this.box));
     frame.listen(this.add, "click", () => this.addTurn());
     frame.watch(["prompt", "turns", "chats"], () => this.show());
     frame.watch(["prompt_tokens"], () => this.showTokens());
@@ -58,16 +58,22 @@ export class Prompt {
     return field("textarea", { class: "wb-prompt", rows, spellcheck: "false", "aria-label": label });
   }
 
+  /** What there is to do where nobody writes texts. */
+  resting() {
+    const texts = (this.model.get("takes") ?? []).length;
+    return texts > 1 ? "Recorded texts: move a slider, or step through them." : "A saved page: open the notebook to run it.";
+  }
+
   get mode() {
     return (this.model.get("turns") ?? []).length > 0 ? "chat" : "text";
   }
 
-  /** @param {KeyboardEvent} event */
-  key(event) {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    this.save();
-    this.run();
+  /** @param {KeyboardEvent} event @param {HTMLTextAreaElement} box */
+  key(event, box) {
+    enterRuns(event, box, () => {
+      this.save();
+      this.run();
+    });
   }
 
   /** What is in the boxes, as traits. */
@@ -139,7 +145,7 @@ export class Prompt {
     remove.hidden = count === 1;
     scope.listen(role, "change", () => this.save());
     scope.listen(box, "change", () => this.save());
-    scope.listen(box, "keydown", (event) => this.key(event));
+    scope.listen(box, "keydown", (event) => this.key(event, box));
     scope.listen(remove, "click", () => this.removeTurn(index));
     this.boxes.push({ role, box });
     return element("div", { class: "wb-turn" }, role, box, remove);

@@ -37,6 +37,7 @@ import { StrengthSlider, neutralOf } from "./steering_slider.js";
  * @property {boolean} muted
  * @property {boolean} solo
  * @property {string} warning
+ * @property {number[]} [recorded] values at which there are texts
  */
 
 /** A site and feature, short. @param {{layer: number, kind: string, index: number | null}} row */

@@ -13,6 +13,8 @@ import { field, numberIn } from "./steering_controls.js";
 
 const SLIDER_PAUSE = 100;
 const THUMB = 16;
+// More numbers would run into each other.
+const MOST_TICKS = 7;
 
 /** Where nothing is changed. @param {Row} row */
 export function neutralOf(row) {
@@ -116,9 +118,9 @@ export class StrengthSlider {
 
   /** What depends on the ends only. */
   scale() {
-    const { low, high, step, unit, safe } = this.row;
+    const { low, high, step, unit, safe, recorded = [] } = this.row;
     const neutral = neutralOf(this.row);
-    const shape = JSON.stringify([low, high, step, unit, safe, neutral]);
+    const shape = JSON.stringify([low, high, step, unit, safe, neutral, recorded]);
     if (shape === this.shape) return;
     this.shape = shape;
     for (const input of [this.range, this.entry]) {
@@ -134,7 +136,8 @@ export class StrengthSlider {
       this.band.style.width = this.width(from, to);
     }
     this.zero.style.left = this.left(neutral);
-    this.ticks.replaceChildren(...[...new Set([low, neutral, high])].map((value) => {
+    const marked = recorded.length > 1 && recorded.length <= MOST_TICKS ? recorded : [low, neutral, high];
+    this.ticks.replaceChildren(...[...new Set(marked)].map((value) => {
       const tick = element("b", { text: short(value) });
       tick.style.left = this.left(value);
       return tick;

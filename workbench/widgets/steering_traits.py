@@ -23,7 +23,7 @@ ROW_NEEDED = ("id", "layer", "kind")
 ROW_OPTIONAL = (
     *("index", "label", "mode", "modes", "slider", "value", "low", "high", "step", "unit"),
     *("neutral", "safe", "to", "error", "other", "when", "where", "above", "formula"),
-    *("muted", "solo", "warning"),
+    *("muted", "solo", "warning", "recorded"),
 )
 SETTINGS: dict[str, tuple[type, float, float]] = {
     "max_new_tokens": (int, 1, 100_000),
@@ -66,7 +66,7 @@ def checked_row(name: str, given: Mapping[str, Any]) -> dict[str, Any]:
         "slider": mode not in WITHOUT_SLIDER, "value": 0.0, "low": 0.0, "high": 1.0, "step": 0.1,
         "neutral": 1 if mode == "scale" else 0, "safe": None, "to": "zero", "error": False,
         "other": "", "when": "both", "where": "", "above": None, "formula": "", "muted": False,
-        "solo": False, "warning": "",
+        "solo": False, "warning": "", "recorded": [],
     }  # fmt: skip
     row = {**defaults, **given}
     row["id"] = str(row["id"])
@@ -100,7 +100,7 @@ def checked_condition(name: str, above: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         name: What it belongs to, for the messages.
-        above: `layer`, `kind`, `index`, `value`.
+        above: ``layer``, ``kind``, `index`, ``value``.
     """
     keys = ("layer", "kind", "index", "value")
     condition = checked_records(name, [above], keys, ())[0]

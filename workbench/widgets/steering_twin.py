@@ -8,6 +8,10 @@ from typing import Any
 
 from workbench.widgets.base import table
 
+TAKES = 24
+"""Of recorded texts: a notebook holds the twin of everything that it shows."""
+LETTERS = 400
+"""Of a recorded text."""
 _HEADS = ("layer", "feature", "label", "mode", "strength", "unit", "when", "remark")
 
 
@@ -26,6 +30,45 @@ def twin(panel: Any) -> str:
     parts.append(_list("Warnings", panel.warnings))
     parts.append(_list("Receipt", panel.receipt))
     return "".join(parts)
+
+
+def takes_twin(takes: Sequence[Mapping[str, Any]]) -> str:
+    """Recorded texts below each other, with what wrote them; empty for none or one.
+
+    Args:
+        takes: See `SteeringPanel.takes`.
+    """
+    if len(takes) < 2:
+        return ""
+    rows = [
+        (
+            "; ".join(map(row_words, take["rows"])),
+            _short(take["run_prompt"]) + _short(_words(take, "steered"), LETTERS),
+            meter_words(take["meters"].get("steered", {})),
+        )
+        for take in takes[-TAKES:]
+    ]
+    left = len(takes) - len(rows)
+    more = f"<p>{left} earlier ones are left out</p>" if left > 0 else ""
+    heads = ("edits", "steered text", "how it reads")
+    return f"<p><b>Recorded texts ({len(takes)})</b></p>{table(heads, rows)}{more}"
+
+
+def row_words(row: Mapping[str, Any]) -> str:
+    """A row in a few words: "5 res 231 steer 2 × max"."""
+    name = "all" if row["index"] is None else row["index"]
+    words = f"{row['layer']} {row['kind']} {name} {row['mode']}"
+    words += f" {row['value']:g} {row['unit']}" if row["slider"] else ""
+    return f"{words} (muted)" if row["muted"] else words
+
+
+def _words(take: Mapping[str, Any], column: str) -> str:
+    text = "".join(token["text"] for token in take["texts"].get(column, ()))
+    return text.replace("\n", "↵")  # a cell of a table would not show it
+
+
+def _short(text: str, letters: int = 80) -> str:
+    return text if len(text) <= letters else f"{text[:letters]}…"
 
 
 def _row(row: Mapping[str, Any]) -> list[object]:
@@ -81,7 +124,8 @@ def meter_words(meter: Mapping[str, Any]) -> str:
     """A column's fluency in words: "fluent, repetition 4 %, loss 2.10 nats a token (+0.30)".
 
     Args:
-        meter: `verdict`, `repetition` (share), `loss` and `excess` (nats a token); any may miss.
+        meter: ``verdict``, ``repetition`` (share), ``loss`` and ``excess`` (nats a token); any may
+            miss.
     """
     words = [str(meter["verdict"])] if meter.get("verdict") else []
     if meter.get("repetition") is not None:

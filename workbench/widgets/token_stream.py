@@ -1,13 +1,13 @@
 """Tokens on their way to the page: coalesced, numbered by run, safe from any thread.
 
-1. `start` begins a run with a new number; what an older run still had to send is dropped.
-2. `add` keeps tokens until a message may be sent. Messages come from a budget of `PER_SECOND`
+1. ``start`` begins a run with a new number; what an older run still had to send is dropped.
+2. ``add`` keeps tokens until a message may be sent. Messages come from a budget of `PER_SECOND`
    with a burst of two (steered and unsteered), because the Jupyter server silently drops widget
    messages above 1,000 a second, and no reader needs more repaints.
-3. `finish` sends the rest and returns the run's final texts.
+3. ``finish`` sends the rest and returns the run's final texts.
 
-No timer and no thread of its own: tokens wait for the next `add` or for `finish`. So messages leave
-from the thread that generates, which is what hosted notebooks without background updates need.
+No timer and no thread of its own: tokens wait for the next ``add`` or for ``finish``. So messages
+leave from the thread that generates: hosted notebooks without background updates need that.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def json_token(token: Mapping[str, Any]) -> dict[str, Any]:
     """A token with plain finite numbers only, since JSON has no NaN.
 
     Args:
-        token: `text` (str); `shift`, `entropy`, `p`, `p_before` (numbers or None); `top`:
-            (text, p) pairs.
+        token: ``text`` (str); ``shift``, ``entropy``, ``p``, ``p_before`` (numbers or None);
+            ``top``: (text, p) pairs.
 
     Raises:
         TypeError: If a key is unknown.
