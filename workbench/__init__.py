@@ -10,6 +10,7 @@ This file is the table of contents. A name is loaded from its module at first us
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -21,8 +22,14 @@ try:
 except PackageNotFoundError:  # a checkout that is on the path and not installed
     __version__ = "0+unknown"
 
+# Threads of torch that wait for each other in a loop keep the processor from whoever else needs it,
+# such as the browser next door: on two busy cores a token then takes 350 ms instead of 25. Read
+# when torch is loaded, so `workbench` comes before it; whoever sets it has the last word.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 _HOME: dict[str, str] = {
     "Ablate": "engine.edits",
+    "Attribution": "analysis.attribution",
     "Autosteer": "analysis.autosteer",
     "Calibration": "analysis.calibration",
     "Clamp": "engine.edits",
@@ -32,7 +39,10 @@ _HOME: dict[str, str] = {
     "Fluency": "analysis.fluency",
     "Freeze": "engine.edits",
     "Generation": "engine.tracing",
+    "Index": "index",
     "Lab": "lab",
+    "Label": "labels",
+    "Labels": "labels",
     "LiveEdits": "engine.tracing",
     "Patch": "engine.edits",
     "Recipe": "recipes.recipe",
@@ -45,6 +55,7 @@ _HOME: dict[str, str] = {
     "Steer": "engine.edits",
     "Suite": "sae.suite",
     "Tokens": "tokens",
+    "TrainConfig": "training",
     "When": "engine.edits",
     "ablate": "engine.edits",
     "catalog": "sae.catalog",
@@ -53,6 +64,7 @@ _HOME: dict[str, str] = {
     "open": "lab",
     "open_recipe": "recipes.recipe",
     "open_run": "runs",
+    "open_steering": "panels.replay",
 }
 """Public name -> the module below `workbench` that defines it."""
 

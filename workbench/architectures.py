@@ -103,6 +103,19 @@ class Architecture:
                 self._normed(resolve(block, self.att_norm), written) if self.att_norm else written
             )
 
+    def attended(self, model: Any, layer: int, x: Tensor) -> Tensor:
+        """What the attention adds to the stream ``(..., d_model)``, division and bias included.
+
+        Args:
+            model: The model, not in a tracer's wrapping.
+            layer: Layer.
+            x: Activation at ``att`` ``(..., d_att)``.
+        """
+        block = resolve(model, f"{self.layers}.{layer}")
+        # By `forward`, past the hooks of a tracer that may be at work on these modules.
+        written = resolve(block, self.att).forward(x)
+        return resolve(block, self.att_norm).forward(written) if self.att_norm else written
+
     def into_logits(self, model: Any, direction: Tensor) -> Tensor:
         """What `direction` ``(d_model,)`` in the last stream adds to the logits ``(vocabulary,)``.
 
@@ -113,12 +126,32 @@ class Architecture:
             direction = direction.to(head.weight.device).float()
             return head.weight.float() @ self._normed(norm, direction)
 
+    def unembedding(self, model: Any) -> Tensor:
+        """The rows of the unembedding ``(vocabulary, d_model)``."""
+        return resolve(model, self.head).weight
+
+    def out_of_logits(self, model: Any, rows: Tensor) -> Tensor:
+        """The transpose of `into_logits`: what the stream is multiplied by ``(row, d_model)``.
+
+        Args:
+            model: The model.
+            rows: Rows of the unembedding, or differences of them ``(row, d_model)``.
+        """
+        with torch.inference_mode():
+            gained = self._gain(resolve(model, self.norm), rows.device) * rows.float()
+            # Centring is its own transpose, and comes last on the way back.
+            centred = gained - gained.mean(-1, keepdim=True)
+            return centred if self.norm_kind == "layer" else gained
+
     def _normed(self, norm: Any, x: Tensor) -> Tensor:
         """The linear part of a norm: all but its division and its bias."""
         if self.norm_kind == "layer":
             x = x - x.mean(-1, keepdim=True)
-        gain = norm.weight.float().to(x.device)
-        return x * (1.0 + gain if self.norm_kind == "rms 1+w" else gain)
+        return x * self._gain(norm, x.device)
+
+    def _gain(self, norm: Any, device: torch.device) -> Tensor:
+        gain = norm.weight.float().to(device)
+        return 1.0 + gain if self.norm_kind == "rms 1+w" else gain
 
 
 GEMMA2 = Architecture(
@@ -186,7 +219,7 @@ ARCHITECTURES: dict[str, Architecture] = {row.model_type: row for row in _ROWS}
 
 
 def register(row: Architecture) -> Architecture:
-    """Add `row` to the table, in the place of one with the same `model_type`, and return it."""
+    """Add `row` to the table, in the place of one with the same ``model_type``, and return it."""
     ARCHITECTURES[row.model_type] = row
     return row
 

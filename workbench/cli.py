@@ -1,8 +1,8 @@
-"""The console command: `workbench lab`, `workbench doctor`, `workbench verify`, `--version`.
+"""The console command: `workbench lab`, `workbench app`, `doctor`, `verify`, `--version`.
 
 `lab` finds the notebooks (in a checkout they lie beside the package; an installed package carries a
 copy, which is laid into a folder of the user's own first), then becomes JupyterLab in this process,
-opened at the notebook asked for.
+opened at the notebook asked for. ``app`` becomes Voila likewise: see `workbench.serving`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from typing import NoReturn
 from urllib.parse import quote
 
 import workbench
+from workbench import serving
 from workbench.doctor import doctor
 
 __all__ = ["main"]
 
 FIRST_NOTEBOOK = "01_first_look.ipynb"
 COPY_FOLDER = "workbench-notebooks"
-COMMANDS = ("lab", "doctor", "verify")
+COMMANDS = ("lab", "app", "doctor", "verify")
 PACKAGE = Path(__file__).resolve().parent
 
 
@@ -68,6 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if options.command == "lab":
             start_jupyterlab(lab_arguments(options, for_jupyter))
             return 0
+        if options.command == "app":
+            _app(options, for_jupyter)
+            return 0
     except UsageError as error:
         parser.error(str(error))
     parser.print_help()
@@ -94,6 +98,7 @@ def _build_parser() -> _Parser:
         default=None,
         help=f"where an installed package lays its notebooks (./{COPY_FOLDER})",
     )
+    _add_app(commands)
     doctor_parser = commands.add_parser("doctor", help="what is installed, and what to mend")
     doctor_parser.add_argument("--gpu", action="store_true", help="ask torch what it can use")
     verify_parser = commands.add_parser(
@@ -107,6 +112,48 @@ def _build_parser() -> _Parser:
         "--dtype", choices=("float32", "bfloat16"), help="chosen if left out"
     )
     return parser
+
+
+def _add_app(commands: argparse._SubParsersAction[_Parser]) -> None:
+    app = commands.add_parser(
+        "app",
+        help="the app as a page of its own, with no notebook around it",
+        epilog="Each page opens a model of its own, and ends it when it is closed. "
+        "What follows -- goes to Voila.",
+    )
+    app.add_argument("--model", default="pocket", help="what wb.open takes (%(default)s)")
+    app.add_argument("--suite", help="folder of SAEs, or the model whose SAEs to use")
+    app.add_argument("--prompt", default="", help="what to run at once")
+    app.add_argument("--port", type=int, default=8866, help="the first port tried (%(default)s)")
+    app.add_argument("--no-browser", action="store_true", help="print the address, open nothing")
+    app.add_argument(
+        "--theme", choices=("system", "light", "dark"), default="system", help="(%(default)s)"
+    )
+    app.add_argument(
+        "--ip",
+        default="127.0.0.1",
+        help="where to listen (%(default)s: this machine alone). Any other address lets others in: "
+        "they need the token that is printed, use this machine's memory, and nothing is encrypted",
+    )
+
+
+def _app(options: argparse.Namespace, for_voila: Sequence[str]) -> None:
+    """Serve the app.
+
+    Raises:
+        UsageError: Voila is not there, or the port is not one.
+    """
+    if not serving.installed():
+        raise UsageError(serving.NEEDED)
+    _check_port(options.port)
+    serving.serve(options, for_voila)
+
+
+def _check_port(port: int) -> None:
+    if not 0 <= port <= 65535:
+        raise UsageError(
+            f"port {port} is out of range; give one from 0 to 65535 (0: any free one)."
+        )
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -152,9 +199,7 @@ def lab_arguments(options: argparse.Namespace, for_jupyter: Sequence[str]) -> li
     Raises:
         UsageError: there is no such notebook, or the port is not one.
     """
-    if not 0 <= options.port <= 65535:
-        msg = f"port {options.port} is out of range; give one from 0 to 65535 (0: any free one)."
-        raise UsageError(msg)
+    _check_port(options.port)
     folder = notebook_folder(options.folder)
     notebook = folder / options.notebook
     if not notebook.is_file():

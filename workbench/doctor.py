@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from workbench.colab import in_colab
+
 __all__ = ["Check", "Report", "doctor"]
 
 DISTRIBUTION = "sae-workbench"
@@ -38,7 +40,7 @@ PACKAGES = (
     "ipykernel",
     "jupyterlab",
 )
-OPTIONAL = {"voila": ("app", "the app view"), "duckdb": ("index", "the feature index")}
+OPTIONAL = {"voila": ("app", "workbench app")}
 EXTENSIONS = {
     "@jupyter-widgets/jupyterlab-manager": "jupyterlab_widgets",
     "anywidget": "anywidget",
@@ -47,6 +49,10 @@ EXTENSIONS = {
 
 MODEL_SIZES = {"gemma-2-2b": 2.61e9, "gemma-2-9b": 9.24e9, "gemma-2-27b": 27.23e9}
 """Parameters of each Gemma 2 (model cards, June 2024), at 2 bytes each in bfloat16."""
+FILL = 0.85
+"""Share of a GPU's memory that weights may take, so that a prompt and some SAEs have room."""
+PACKED = 1.15
+"""Bytes a parameter where linear layers are in 8 bits: the embedding stays in bfloat16."""
 
 
 @dataclass(frozen=True)
@@ -202,7 +208,7 @@ def _optional(name: str, extra: str, purpose: str) -> Check:
 
 def _front_end() -> Check:
     """Whether the JupyterLab of this environment can draw widgets."""
-    if "google.colab" in sys.modules:
+    if in_colab():
         return Check("widget front end", "Colab's own")
     for extension, distribution in EXTENSIONS.items():
         mend = f"where JupyterLab runs: python -m pip install --force-reinstall {distribution}"
@@ -342,7 +348,9 @@ def _gpu_of_torch() -> Check:
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
         value = ", ".join(f"{gpu.name}, {gpu.total_memory / GIB:.0f} GB" for gpu in names)
-        return Check("gpu", f"{value} (CUDA {torch.version.cuda})")
+        value += f" (CUDA {torch.version.cuda})"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return Check("gpu", "; ".join([value, *_fits_gpu(names[0].total_memory, native=native)]))
     if torch.backends.mps.is_available():
         return Check("gpu", "Apple silicon (MPS)")
     seen = _gpu_seen()
@@ -355,6 +363,27 @@ def _gpu_of_torch() -> Check:
     return seen
 
 
+def _fits_gpu(total: int, *, native: bool) -> Iterator[str]:
+    """Which models the memory of a GPU holds, and how they compute there.
+
+    Args:
+        total: Its bytes.
+        native: Whether it computes in bfloat16. Those before compute capability 8.0, such as the T4
+            of Colab (7.5, 14.6 GiB), do not: torch emulates it, slower than float32
+            (pytorch/pytorch pull request 148322; 1.85 times in kubeedge/ianvs issue 888).
+    """
+    if not native:
+        yield "no bfloat16 arithmetic, so models open in float32 where they fit"
+    plain = [
+        name for name, size in MODEL_SIZES.items() if (2 if native else 4) * size < FILL * total
+    ]
+    packed = [name for name, size in MODEL_SIZES.items() if PACKED * size < FILL * total]
+    if plain:
+        yield f"fits {', '.join(plain)}"
+    if more := [name for name in packed if name not in plain]:
+        yield f"with quantization='8bit' also {', '.join(more)}"
+
+
 def _token() -> Check:
     """Whether a Hugging Face token is set; its value is neither kept nor shown."""
     path = Path(os.environ.get("HF_TOKEN_PATH") or _cache_folder() / "token").expanduser()
@@ -362,4 +391,7 @@ def _token() -> Check:
         return Check("hugging face token", "set in the environment")
     if path.is_file() and path.stat().st_size > 0:
         return Check("hugging face token", "stored on disk")
+    if in_colab():
+        # Not asked for here: Colab then asks the user, and waits.
+        return Check("hugging face token", "Colab's secret HF_TOKEN, if there is one")
     return Check("hugging face token", "none (only gated weights such as Gemma's need one)")

@@ -12,16 +12,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from workbench.architectures import architecture_of
 from workbench.sae import SAE
 from workbench.sites import Site
 from workbench.tokens import Tokens
 
-Measure = Literal["max", "sum", "count"]
+Measure = Literal["max", "sum", "count", "weighted"]
+"""What strongest means: `Features.scores` says how each is computed."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,7 @@ class Features:
         Raises:
             ValueError: If the SAE has no such feature.
         """
-        if not 0 <= index < self.d_sae:
-            raise ValueError(
-                f"feature {index} does not exist at {self.site}: 0 to {self.d_sae - 1}"
-            )
+        self._check(index)
         out = torch.zeros(len(self.tokens))
         mine = self.indices == index
         out[self.positions[mine]] = self.values[mine]
@@ -88,32 +87,63 @@ class Features:
         Raises:
             ValueError: If the SAE lacks one of them.
         """
-        if not indices:
-            return torch.zeros(len(self.tokens), 0)
-        return torch.stack([self.of(index) for index in indices], -1)
+        for index in indices:
+            self._check(index)
+        column = torch.full((self.d_sae,), -1)
+        wanted, where = torch.tensor(list(indices), dtype=torch.long).unique(return_inverse=True)
+        column[wanted] = torch.arange(len(wanted))
+        to = column[self.indices]
+        out = torch.zeros(len(self.tokens), len(wanted))
+        out[self.positions[to >= 0], to[to >= 0]] = self.values[to >= 0]
+        return out[:, where]
 
-    def top(self, k: int = 20, *, by: Measure = "max") -> list[int]:
+    def scores(self, by: Measure = "max", *, density: Tensor | None = None) -> Tensor:
+        """How much each feature has to do with this text ``(d_sae,)``; 0 where it never fires.
+
+        Args:
+            by: ``"max"`` activation over positions, ``"sum"`` of it, ``"count"`` of positions, or
+                ``"weighted"``: the maximum over the feature's share of ordinary tokens, so that
+                features come first that fire here and hardly anywhere else.
+            density: Those shares ``(d_sae,)``, for ``"weighted"``. One that was measured as 0
+                counts as the smallest other: it is rarer, and nobody knows by how much.
+
+        Raises:
+            ValueError: For another measure, or ``"weighted"`` without `density`.
+        """
+        if by not in get_args(Measure):
+            raise ValueError(
+                f"by must be one of {', '.join(map(repr, get_args(Measure)))}, got {by!r}"
+            )
+        indices, values = self.indices[self.scored], self.values[self.scored]
+        if by == "count":
+            values = torch.ones_like(values)
+        how = "sum" if by in ("sum", "count") else "amax"
+        scores = torch.zeros(self.d_sae).scatter_reduce_(0, indices, values, how)
+        if by != "weighted":
+            return scores
+        if density is None or not (density > 0).any():
+            raise ValueError(
+                f"by='weighted' divides by how often a feature fires in ordinary text, and nobody "
+                f"measured that at {self.site}; use by='max', 'sum' or 'count'"
+            )
+        return scores / density.clamp(min=float(density[density > 0].min()))
+
+    def ranked(self, by: Measure = "max", *, density: Tensor | None = None) -> list[int]:
+        """Every feature that fires on this text, by `scores`, the largest first."""
+        return ranked(self.scores(by, density=density))
+
+    def top(self, k: int = 20, *, by: Measure = "max", density: Tensor | None = None) -> list[int]:
         """The `k` features that are strongest on this text, strongest first.
 
         Args:
             k: How many, at most.
-            by: ``"max"`` activation over positions, ``"sum"`` of it, or ``"count"`` of positions.
+            by: Which are strongest; see `scores`.
+            density: See there.
 
         Raises:
             ValueError: For another measure, or a `k` below 1.
         """
-        if by not in get_args(Measure):
-            raise ValueError(f"by must be one of 'max', 'sum', 'count', got {by!r}")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        indices, values = self.indices[self.scored], self.values[self.scored]
-        if by == "count":
-            values = torch.ones_like(values)
-        score = torch.zeros(self.d_sae).scatter_reduce_(
-            0, indices, values, "amax" if by == "max" else "sum"
-        )
-        best = score.topk(min(k, self.d_sae))
-        return [int(i) for i, value in zip(best.indices, best.values, strict=True) if value > 0]
+        return self.ranked(by, density=density)[: check_count(k)]
 
     def to_frame(self, label: Callable[[int], str] | None = None) -> pd.DataFrame:
         """One row for each active feature at each scored position.
@@ -137,6 +167,52 @@ class Features:
         frame["label"] = [label(i) if label else "" for i in frame["feature"]]
         order = ["position", "activation"]
         return frame.sort_values(order, ascending=[True, False], kind="stable", ignore_index=True)
+
+    def _check(self, index: int) -> None:
+        if not 0 <= index < self.d_sae:
+            raise ValueError(
+                f"feature {index} does not exist at {self.site}: 0 to {self.d_sae - 1}"
+            )
+
+
+def ranked(scores: Tensor) -> list[int]:
+    """Indices of the scores above 0 ``(d_sae,)``, the largest first; of equal ones the first."""
+    found = scores.nonzero()[:, 0]
+    found = found[scores[found] > 0]
+    return found[scores[found].argsort(descending=True, stable=True)].tolist()
+
+
+def similar_order(columns: Tensor) -> list[int]:
+    """An order in which features that fire on the same tokens stand together.
+
+    A walk: from the first column always to the nearest one not yet visited, by cosine over the
+    tokens. Greedy, so a late group can be torn apart, which a tree of clusters would not do; but it
+    needs no threshold and no other library, and begins with the strongest. Silent columns go last.
+
+    Args:
+        columns: Activations ``(pos, feature)``, masked positions left out.
+    """
+    unit = nn.functional.normalize(columns.float(), dim=0)
+    cosines = (unit.T @ unit).numpy()
+    left = unit.any(0).numpy()
+    order: list[int] = []
+    while left.any():
+        # Where no column left shares a token with this one, argmax takes the first: the strongest.
+        nearness = cosines[order[-1]] if order else left
+        order.append(int(np.where(left, nearness, -1.0).argmax()))
+        left[order[-1]] = False
+    return order + sorted(set(range(len(left))) - set(order))
+
+
+def check_count(k: int) -> int:
+    """`k` itself when it is a number of features.
+
+    Raises:
+        ValueError: If it is below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return k
 
 
 def logit_effects(module: Any, direction: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ class Plan:
     """How a model will be loaded."""
 
     device: str | None
-    """Where to; None where a `device_map` says it."""
+    """Where to; None where a ``device_map`` says it."""
     options: Mapping[str, Any]
     """For ``from_pretrained`` of transformers."""
     notes: tuple[str, ...]
@@ -196,20 +196,8 @@ def _dtype(
     Raises:
         CannotLoadError: It does not fit into the `free` bytes; None for no limit.
     """
-    on_gpu = torch.device(place).type == "cuda"
     full = size.needed(torch.float32, quantization)
-    dtype = asked or (torch.bfloat16 if on_gpu or quantization else torch.float32)
-    reason = "as asked" if asked else "Gemma's own precision, at half the size of float32"
-    if quantization and not on_gpu:
-        reason = "on a CPU quick to write, slow to read a long prompt"
-    if not asked and dtype == torch.float32:
-        reason = "exact, and the fastest on most CPUs"
-        if free is not None and full > free:
-            dtype = torch.bfloat16
-            reason = (
-                f"float32 would need {_gb(full)} and {_gb(free)} are free; "
-                "slower on a CPU without bfloat16 arithmetic"
-            )
+    dtype, reason = _preferred(full, torch.device(place).type, asked, quantization, free)
     if size.stored:
         return dtype, f"{size.stored} on disk, computes in {_word(dtype)}"
     needed = size.needed(dtype, quantization)
@@ -223,6 +211,35 @@ def _dtype(
         )
     packed = f"{quantization} linear layers, the rest in " if quantization else ""
     return dtype, f"{packed}{_word(dtype)}, {_gb(needed)}: {reason}"
+
+
+def _preferred(
+    full: int,
+    kind: str,
+    asked: torch.dtype | None,
+    quantization: Quantization | None,
+    free: int | None,
+) -> tuple[torch.dtype, str]:
+    """The dtype and why, whether or not it fits; `full` is what float32 needs."""
+    if quantization and kind == "cpu":
+        return asked or torch.bfloat16, "on a CPU quick to write, slow to read a long prompt"
+    if asked:
+        return asked, "as asked"
+    need = f"float32 would need {_gb(full)}" + (
+        "" if free is None else f" and {_gb(free)} are free"
+    )
+    if kind == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16, "Gemma's own precision, at half the size of float32"
+        # Before compute capability 8.0, as on Colab's T4: see `workbench.doctor`.
+        if quantization is None and free is not None and full <= free:
+            return torch.float32, "this GPU has no bfloat16 arithmetic, only a slow emulation"
+        return torch.bfloat16, f"{need}; slow on this GPU, which emulates bfloat16"
+    if quantization:
+        return torch.bfloat16, "Gemma's own precision, at half the size of float32"
+    if free is None or full <= free:
+        return torch.float32, "exact, and the fastest on most CPUs"
+    return torch.bfloat16, f"{need}; slower on a CPU without bfloat16 arithmetic"
 
 
 def _ways_out(

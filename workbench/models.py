@@ -152,7 +152,7 @@ def load(
     Args:
         path: A folder in Hugging Face's layout; a folder of a PEFT adapter, which is merged into
             its base model; a hub id such as ``"google/gemma-2-2b"``, or a name of
-            `workbench.loading.SHORT_NAMES` such as ``"gemma-2-2b"``.
+            `workbench.sources.SHORT_NAMES` such as ``"gemma-2-2b"``.
         name: What to call it, if not by `path`.
         device: Such as ``"cuda"``; a CUDA GPU if there is one, else the CPU, if left out.
         dtype: Float32 or bfloat16. If left out, bfloat16 on a GPU and where float32 does not fit.

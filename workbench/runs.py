@@ -6,29 +6,45 @@ of every site, so a run recorded on a large machine opens anywhere, with no mode
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from workbench.analysis.attribution import Attribution, Target, Token, attribute
+from workbench.analysis.causes import Causes, How, causes
+from workbench.analysis.circuit import Circuit
+from workbench.analysis.circuit_edges import trace_circuit
 from workbench.analysis.evaluation import Fit, fit
+from workbench.analysis.evolution import evolve, over_tokens
+from workbench.analysis.lens import stream_lens
+from workbench.analysis.lineage import Lineage
+from workbench.engine.edits import Edit
 from workbench.engine.receipts import Receipt
-from workbench.features import Features, Measure
+from workbench.features import Features, Measure, check_count
+from workbench.recording.results import Results, asked_of
+from workbench.recording.run_file import label_key, read_run, save_run
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
-from workbench.tokens import Tokens
+from workbench.tokens import Tokens, strings_of
 
 if TYPE_CHECKING:
     from torch import nn
 
-FORMAT = "workbench-run-1"
+    from workbench.models import Model
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What was computed of a run, as far as it is known."""
+
+    features: Mapping[Site, Features]
+    fits: Mapping[Site, Fit]
+    results: Results
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +56,33 @@ class Run:
     tokens: Tokens
     """The text."""
     logits: Tensor
-    """``(pos, vocabulary)``."""
+    """``(pos, vocabulary)``; ``(pos, 0)`` in a light recording."""
     activations: Mapping[Site, Tensor]
-    """``(pos, d_in)`` at each site that was read."""
+    """``(pos, d_in)`` at each site that was read; empty in a light recording."""
     receipt: Receipt
     """What edits did, if there were any."""
     suite: Suite | None = field(default=None, repr=False)
     """SAEs to compute features with; None in an opened recording."""
     module: nn.Module | None = field(default=None, repr=False)
     """The transformers model; None in an opened recording."""
+    engine: Model | None = field(default=None, repr=False)
+    """The model as the engine takes it; None in an opened recording."""
+    edits: tuple[Edit, ...] = field(default=(), repr=False)
+    """What was changed; empty in an opened recording, whose receipt says what they did."""
+    dashboard: Callable[[tuple[int, int], Kind], Any] | None = field(default=None, repr=False)
+    """Makes the dashboard of a feature; None in an opened recording."""
+    results: Results = field(default_factory=Results, repr=False)
+    """Lineages, causes, attributions, circuits and lenses that were computed; `save` keeps them."""
+    edited: tuple[str, ...] = field(default=(), repr=False)
+    """In an opened recording, what the edits were."""
+    path: Path | None = field(default=None, repr=False)
+    """The file that a recording was opened from."""
     _features: dict[Site, Features] = field(default_factory=dict, repr=False)
     _labels: dict[str, str] = field(default_factory=dict, repr=False)
     _fits: dict[Site, Fit] = field(default_factory=dict, repr=False)
+    _densities: dict[Site, Tensor] = field(default_factory=dict, repr=False)
+    _maxima: dict[Site, Tensor] = field(default_factory=dict, repr=False)
+    _suite_model: str = field(default="", repr=False)
 
     def __repr__(self) -> str:
         return f"<Run of {self.model}: {len(self.tokens)} tokens, {len(self.sites)} sites>"
@@ -65,9 +96,14 @@ class Run:
         """The activation ``(pos, d_in)`` at a site.
 
         Raises:
-            ValueError: If the site was not read.
+            ValueError: If the site was not read, or the run is a light recording.
         """
         site = Site(layer, check_kind(kind))
+        if site in self._features and not self.activations:
+            raise ValueError(
+                f"the activation at {site} is not in this light recording, which has features only:"
+                " save the run with light=False"
+            )
         if site not in self.activations:
             raise ValueError(f"{site} is not in this run; {self._has()}")
         return self.activations[site]
@@ -86,6 +122,23 @@ class Run:
             sae = self.suite.sae_at(site)
             self._features[site] = Features.encode(sae, site, self.tokens, activation)
         return self._features[site]
+
+    def drawable(self, *, at_hand: bool = False) -> tuple[Site, ...]:
+        """The sites whose features can be had, in execution order.
+
+        Args:
+            at_hand: Only where that takes no download.
+        """
+        return tuple(
+            site
+            for site in self.sites
+            if site in self._features
+            or (
+                self.suite is not None
+                and site in self.suite.sites
+                and (not at_hand or self.suite.at_hand(site))
+            )
+        )
 
     def fit(self, layer: int, kind: Kind = "res") -> Fit:
         """How well the SAE of a site reconstructs this very text, ``<bos>`` left out.
@@ -115,27 +168,115 @@ class Run:
             parts.append(f"{figures} on this text, <bos> left out")
         except ValueError:
             pass  # a text of one word, or a transcoder whose output was not read: nothing to say
-        if self.suite is not None and self.model.endswith("-it") > self.suite.model.endswith("-it"):
-            parts.append(f"SAE of {self.suite.model} on {self.model}")
+        trained_on = self.suite_model
+        if trained_on and self.model.endswith("-it") > trained_on.endswith("-it"):
+            parts.append(f"SAE of {trained_on} on {self.model}")
         return " · ".join(parts)
 
     def label(self, site: Site, index: int) -> str:
         """What a feature stands for, where that is known."""
         if self.suite is not None:
             return self.suite.label(site, index)
-        return self._labels.get(f"{site.kind}/{site.layer}/{index}", "")
+        return self._labels.get(label_key(site, index), "")
+
+    @property
+    def suite_model(self) -> str:
+        """Name of the model that the SAEs were trained on; empty if there are none."""
+        return self._suite_model if self.suite is None else self.suite.model
+
+    @property
+    def kept(self) -> Kept:
+        """What was computed so far."""
+        return Kept(self._features, self._fits, self.results)
+
+    def spelled(self, ids: Sequence[int]) -> list[str]:
+        """What to show for token ids; a recording knows those that its results name."""
+        if self.engine is None:
+            return self.results.spell(ids)
+        return list(strings_of(self.engine.tokenizer, ids))
 
     def typical_maximum(self, site: Site, index: int) -> float | None:
         """What the feature reaches when strongly present; None where nobody knows."""
+        maxima = self.maxima(site)
+        return (float(maxima[index]) or None) if maxima is not None else None
+
+    def maxima(self, site: Site) -> Tensor | None:
+        """What each feature reaches when strongly present ``(d_sae,)``; None where unknown."""
+        return self._calibration(site, "maxima", self._maxima)
+
+    def density(self, site: Site) -> Tensor | None:
+        """Share of ordinary tokens on which each feature fires ``(d_sae,)``; None where unknown.
+
+        The suite's own figures: measured on text of the model's training corpus.
+        """
+        return self._calibration(site, "density", self._densities)
+
+    def _calibration(self, site: Site, name: str, recorded: Mapping[Site, Tensor]) -> Tensor | None:
+        """A statistic of the suite, or what the recording has of it."""
         if self.suite is None or not self.suite.calibrated(site):
-            return None
-        maximum = float(self.suite.maxima(site)[index])
-        return maximum if maximum > 0 else None
+            return recorded.get(site)
+        return getattr(self.suite, name)(site)
+
+    def strongest(
+        self,
+        layer: int,
+        kind: Kind = "res",
+        *,
+        k: int = 20,
+        by: Measure = "max",
+        label: str | None = None,
+        density: tuple[float, float] | None = None,
+    ) -> list[int]:
+        """The `k` features of a site that are strongest on this text, strongest first.
+
+        Args:
+            layer: Layer.
+            kind: Kind of site.
+            k: How many, at most.
+            by: What strongest means; see `workbench.features.Features.scores`.
+            label: Only features whose label holds this text, in small or capital letters.
+            density: Only features that fire on a share of ordinary tokens between these two.
+
+        Raises:
+            ValueError: If a density is needed that nobody measured, or for an impossible choice.
+        """
+        features = self.features(layer, kind)
+        ranked = features.ranked(by, density=self.density(features.site))
+        return self.chosen(features.site, ranked, k=k, label=label, density=density)
+
+    def chosen(
+        self,
+        site: Site,
+        ranked: Sequence[int],
+        *,
+        k: int,
+        label: str | None = None,
+        density: tuple[float, float] | None = None,
+    ) -> list[int]:
+        """The first `k` of `ranked` features of a site that pass the filters of `strongest`."""
+        known = self.density(site)
+        if density is not None and known is None:
+            raise ValueError(
+                f"density={density} cannot be told apart at {site}: nobody measured how often its "
+                "features fire in ordinary text"
+            )
+        kept = (i for i in ranked if not label or label.lower() in self.label(site, i).lower())
+        if density is not None and known is not None:
+            low, high = density
+            kept = (i for i in kept if low <= float(known[i]) <= high)
+        return list(islice(kept, check_count(k)))
 
     def top(
-        self, layer: int, kind: Kind = "res", *, k: int = 20, by: Measure = "max"
+        self,
+        layer: int,
+        kind: Kind = "res",
+        *,
+        k: int = 20,
+        by: Measure = "max",
+        label: str | None = None,
+        density: tuple[float, float] | None = None,
     ) -> pd.DataFrame:
-        """Where the `k` features that are strongest on this text fire.
+        """Where the features that are strongest on this text fire; see `strongest`.
 
         Returns:
             Columns ``feature, label, activation, token, position, mean, density``: each feature's
@@ -144,7 +285,7 @@ class Run:
         """
         features = self.features(layer, kind)
         rows = []
-        for index in features.top(k, by=by):
+        for index in self.strongest(layer, kind, k=k, by=by, label=label, density=density):
             values = features.of(index)[1:]
             peak = int(values.argmax()) + 1
             rows.append(
@@ -161,57 +302,242 @@ class Run:
         columns = ["feature", "label", "activation", "token", "position", "mean", "density"]
         return pd.DataFrame(rows, columns=columns)
 
-    def heatmap(self, layer: int, kind: Kind = "res", **options: Any) -> Any:
-        """The tokens by features of a site, as a widget; see `workbench.panels.Heatmap`."""
+    def attribution(
+        self,
+        token: Token,
+        *,
+        position: int = -1,
+        against: Token | Sequence[Token] = (),
+        sites: Sequence[Site] | None = None,
+        dimmed: int = 0,
+    ) -> Attribution:
+        """What each active feature has to do with a next token: `workbench.analysis.attribution`.
+
+        run.attribution(" Paris").top(10)
+        run.attribution(" Paris", against=" London")    # a logit difference
+
+        Args:
+            token: Text of one token, or its id.
+            position: After which token of the text it comes.
+            against: Tokens whose mean logit is subtracted; all of them if left out.
+            sites: Where; every site of the run whose SAE is at hand if left out.
+            dimmed: At how many residual layers to take a second slope, for a better estimate of an
+                ablation; 3 is good, and each costs a pass forward and back.
+
+        Raises:
+            ValueError: If there is no such token, position or site, or the run is a recording that
+                does not keep this one.
+        """
+        asked = asked_of(len(self.tokens), token, position, against, dimmed=dimmed)
+        if self.engine is None or self.suite is None:
+            return self.results.attributed(asked, sites)
+        engine, suite = self.engine, self.suite
+        sites = self.drawable(at_hand=True) if sites is None else sites
+        found = attribute(
+            engine,
+            suite,
+            self.tokens,
+            Target.of(engine, self.tokens, token, position, against),
+            sites,
+            edits=self.edits,
+            dimmed=dimmed,
+            known=self._known(sites),
+            label=self.label,
+        )
+        return self.results.note_attribution(asked, found)
+
+    def circuit(
+        self,
+        token: Token,
+        *,
+        position: int = -1,
+        against: Token | Sequence[Token] = (),
+        layers: Sequence[int] | None = None,
+        k: int = 20,
+        floor: float = 0.005,
+    ) -> Circuit:
+        """The graph of features that leads to a next token: `workbench.analysis.circuit_edges`.
+
+        run.circuit(" Paris", layers=[3, 5, 7])
+
+        Args:
+            token: Text of one token, or its id.
+            position: After which token of the text it comes.
+            against: Tokens whose mean logit is subtracted; all of them if left out.
+            layers: Residual layers at which the stream is split into features; those of the run
+                whose SAE is at hand if left out.
+            k: Features at tokens to keep.
+            floor: Share of the score below which edges and errors are left out.
+
+        Raises:
+            ValueError: If there is no such token, position or site, or the run is a recording that
+                does not keep this one.
+        """
+        within = None if layers is None else sorted(layers)
+        how: dict[str, Any] = {"layers": within, "k": k, "floor": floor}
+        asked = asked_of(len(self.tokens), token, position, against, **how)
+        if self.engine is None or self.suite is None:
+            return self.results.traced(asked)
+        engine, suite = self.engine, self.suite
+        chosen = [site.layer for site in self.drawable(at_hand=True) if site.kind == "res"]
+        sites = [Site(layer) for layer in (chosen if layers is None else layers)]
+        found = trace_circuit(
+            engine,
+            suite,
+            self.tokens,
+            Target.of(engine, self.tokens, token, position, against),
+            sites,
+            k=k,
+            floor=floor,
+            edits=self.edits,
+            known=self._known(sites),
+            label=self.label,
+        )
+        return self.results.note_circuit(asked, found)
+
+    def causes(
+        self,
+        feature: tuple[int, int],
+        kind: Kind = "res",
+        *,
+        how: How = "ablate",
+        sites: Sequence[Site] | None = None,
+        estimate: int = 50,
+    ) -> Causes:
+        """What ablating or multiplying a feature changes downstream: `workbench.analysis.causes`.
+
+        Args:
+            feature: Layer and index.
+            kind: Kind of its site.
+            how: ``"ablate"``, or a factor.
+            sites: Where to look; the later sites of the run whose SAE is at hand if left out.
+            estimate: For how many features to make the fast estimate as well.
+
+        Raises:
+            ValueError: If the feature fires nowhere in the text, or the run was edited, or is a
+                recording that does not keep this.
+        """
+        origin = Site(feature[0], check_kind(kind)), int(feature[1])
+        if self.engine is None or self.suite is None:
+            return self.results.caused(origin, how)
+        if self.edits:
+            raise ValueError("this run was edited: run the text without edits to see causes")
+        found = causes(
+            self.engine,
+            self.suite,
+            self.tokens,
+            origin,
+            how=how,
+            sites=self.drawable(at_hand=True) if sites is None else sites,
+            estimate=estimate,
+            label=self.label,
+        )
+        self.results.causes[origin, how] = found
+        return found
+
+    def _known(self, sites: Sequence[Site]) -> dict[Site, Features]:
+        return {site: self.features(site.layer, site.kind) for site in sites if site in self.sites}
+
+    def lineage(self, feature: tuple[int, int], kind: Kind = "res") -> Lineage:
+        """The kin of a feature at every site: `workbench.analysis.evolution.evolve`.
+
+        Raises:
+            ValueError: If the feature does not exist, or the run is a recording that does not keep
+                it.
+        """
+        origin = Site(feature[0], check_kind(kind)), int(feature[1])
+        if self.module is None or self.suite is None:
+            return self.results.lineage(origin)
+        return self.results.note_lineage(evolve(self.module, self.suite, *origin))
+
+    def chain(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
+        """How strongly the kin of a feature fire on each token of this text.
+
+        Returns:
+            Columns ``layer, kind, feature, counts, position, token, activation``.
+        """
+        found = self.lineage(feature, kind)
+        return over_tokens(found, lambda site: self.features(site.layer, site.kind))
+
+    def lens(self, *, k: int = 5) -> pd.DataFrame:
+        """What each layer's residual stream would have the model say: `workbench.analysis.lens`.
+
+        Returns:
+            Columns ``layer, position, token, rank, says, id, logit, probability``.
+
+        Raises:
+            ValueError: If the run is a recording that does not keep it.
+        """
+        check_count(k)
+        if self.engine is None:
+            return self.results.lens(k)
+        streams = {site.layer: x for site, x in self.activations.items() if site.kind == "res"}
+        table = stream_lens(self.engine.module, streams, k=k)
+        table.insert(2, "token", [self.tokens.strings[i] for i in table["position"]])
+        table.insert(4, "says", strings_of(self.engine.tokenizer, table["id"].tolist()))
+        self.results.lenses[k] = table
+        return table
+
+    def heatmap(
+        self,
+        layer: int | Sequence[int] | None = None,
+        kind: Kind | Sequence[Kind] | Literal["all"] = "res",
+        **options: Any,
+    ) -> Any:
+        """Tokens by features of one or several sites, as a widget; see `workbench.panels.Heatmap`.
+
+        run.heatmap(4)                          # the residual stream after layer 4
+        run.heatmap(4, "all", k=8)              # 8 features of each of its sites
+        run.heatmap([3, 4], label="language")   # features whose label says so
+        run.heatmap(4, token=" Paris")          # those that matter most for a next token
+        """
         from workbench.panels import Heatmap
 
         return Heatmap(self, layer, kind, **options)
 
-    def evolution(self, feature: tuple[int, int], kind: Kind = "res", **options: Any) -> Any:
-        """A feature through the layers, as a widget; see `workbench.panels.Evolution`."""
+    def evolution(
+        self,
+        feature: tuple[int, int] | tuple[int, int, Kind] | Sequence[Any] | None = None,
+        kind: Kind = "res",
+        **options: Any,
+    ) -> Any:
+        """Features through the layers, as a widget; see `workbench.panels.Evolution`.
+
+        run.evolution((5, 231))                       # its relatives at every site
+        run.evolution([(5, 231), (4, 17, "mlp")])     # several, side by side
+        run.evolution(token=" Paris", k=10)           # the ten that matter for this next token
+        run.evolution((5, 231), beside=other)         # on two texts
+        """
         from workbench.panels import Evolution
 
         return Evolution(self, feature, kind, **options)
 
-    def save(self, path: str | Path) -> Path:
-        """Write the run as one safetensors file.
+    def save(self, path: str | Path, *, evolution: Sequence[Any] = (), light: bool = False) -> Path:
+        """Write the run as one file, which `wb.open_run` opens with no model and no SAE.
 
-        It holds the features of every site whose SAE is on disk; nothing is downloaded for it.
+        It holds the text, the logits, activations, the features of every site whose SAE is on disk
+        with their labels, and what was computed with this run: ways through the layers (also those
+        that the evolution panel showed), causes, attributions, circuits and lenses. Nothing is
+        downloaded for it. An attribution is kept without its slopes.
+
+        run.save("france.run", evolution=[(5, 231), (4, 17, "mlp")])
+
+        Args:
+            path: File to write; replaced when all is written.
+            evolution: Features whose way through the layers to find and keep as well, ``(layer,
+                index)`` or ``(layer, index, kind)``.
+            light: Leave logits and activations out: a tenth of the size, and every panel works.
 
         Returns:
             The path.
+
+        Raises:
+            ValueError: If a feature does not exist.
         """
-        if self.suite is not None:
-            for site in self.activations:
-                if site in self.suite.sites and self.suite.at_hand(site):
-                    self.features(site.layer, site.kind)
-        tensors = {"ids": torch.tensor(self.tokens.ids), "logits": self.logits.contiguous()}
-        labels: dict[str, str] = {}
-        for site, activation in self.activations.items():
-            tensors[f"activation/{site.kind}/{site.layer}"] = activation.contiguous()
-        for site, features in self._features.items():
-            key = f"features/{site.kind}/{site.layer}"
-            tensors[f"{key}/positions"] = features.positions
-            tensors[f"{key}/indices"] = features.indices
-            tensors[f"{key}/values"] = features.values
-            tensors[f"{key}/d_sae"] = torch.tensor(features.d_sae)
-            for index in features.indices.unique().tolist():
-                label = self.label(site, index)
-                if label:
-                    labels[f"{site.kind}/{site.layer}/{index}"] = label
-        header = {
-            "format": FORMAT,
-            "model": self.model,
-            "strings": json.dumps(self.tokens.strings),
-            "special": json.dumps(self.tokens.special),
-            "labels": json.dumps(labels),
-            "fits": json.dumps([_fit_to_json(one) for one in self._fits.values()]),
-        }
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        save_file(tensors, partial, header)
-        partial.replace(path)
-        return path
+        from workbench.panels.evolution_maps import keep_lineages
+
+        keep_lineages(self, evolution)
+        return save_run(self, path, light=light)
 
     def _has(self) -> str:
         return "it has " + (", ".join(map(str, self.sites)) or "no site")
@@ -221,43 +547,7 @@ def open_run(path: str | Path) -> Run:
     """Open a saved run, with no model.
 
     Raises:
-        ValueError: If the file is not a saved run.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is not a saved run, was cut off, or is of a newer workbench.
     """
-    with safe_open(path, "pt") as file:
-        header = file.metadata() or {}
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{path} is not a saved run: its format is {header.get('format')!r}")
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    ids = tuple(tensors["ids"].tolist())
-    tokens = Tokens(ids, tuple(json.loads(header["strings"])), tuple(json.loads(header["special"])))
-    activations, features = {}, {}
-    for name, tensor in tensors.items():
-        what, *rest = name.split("/")
-        if what == "activation":
-            activations[Site(int(rest[1]), check_kind(rest[0]))] = tensor
-        elif what == "features" and rest[2] == "values":
-            site = Site(int(rest[1]), check_kind(rest[0]))
-            parts = {
-                p: tensors[f"features/{rest[0]}/{rest[1]}/{p}"]
-                for p in ("positions", "indices", "values")
-            }
-            d_sae = int(tensors[f"features/{rest[0]}/{rest[1]}/d_sae"])
-            features[site] = Features(site, tokens, **parts, d_sae=d_sae)
-    return Run(
-        model=header["model"],
-        tokens=tokens,
-        logits=tensors["logits"],
-        activations=activations,
-        receipt=Receipt(()),
-        _features=features,
-        _labels=json.loads(header["labels"]),
-        _fits={one.site: one for one in map(_fit_of_json, json.loads(header.get("fits", "[]")))},
-    )
-
-
-def _fit_to_json(one: Fit) -> list:
-    return [one.site.layer, one.site.kind, one.tokens, one.l0, one.fvu]
-
-
-def _fit_of_json(row: list) -> Fit:
-    return Fit(Site(row[0], check_kind(row[1])), *row[2:])
+    return Run(**read_run(path))

@@ -1,8 +1,8 @@
 """Where edits act, and the checks that all of them share.
 
-``when`` is ``"prompt"``, ``"generated"`` or ``"both"``. `positions` names prompt positions
-(negative ones count from the prompt's end) and `steps` names forward passes: step 0 reads the
-prompt, step 1 the first generated token, and so on. ``<bos>`` is never edited unless `positions`
+``when`` is ``"prompt"``, ``"generated"`` or ``"both"``. ``positions`` names prompt positions
+(negative ones count from the prompt's end) and ``steps`` names forward passes: step 0 reads the
+prompt, step 1 the first generated token, and so on. ``<bos>`` is never edited unless ``positions``
 names 0: its activation is far outside of what SAEs were trained on.
 """
 

@@ -120,7 +120,7 @@ class Site:
 
     @property
     def module_path(self) -> str:
-        """The module of `Gemma2ForCausalLM` at whose input or output the activation is."""
+        """The module of ``Gemma2ForCausalLM`` at whose input or output the activation is."""
         return GEMMA2.module_path(self.kind, self.layer)
 
     def module_path_in(self, model: Any) -> str:
