@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
@@ -13,9 +17,24 @@ from workbench.models import Model, wrap
 from workbench.sae import SAE, SAEConfig
 from workbench.sites import Site
 
-# Run by other interpreters, with packages that are no dependencies.
-collect_ignore = ["peers/sae_lens_side.py", "peers/formats_side.py"]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
+# Run in processes of their own, two with packages that are no dependencies.
+collect_ignore = ["peers/sae_lens_side.py", "peers/formats_side.py", "index/ray_side.py"]
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Test files run side by side: torch's threads would only be in each other's way.
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+CHROMIUM = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 D_MODEL, HEADS, HEAD_DIM, LAYERS, WINDOW, D_SAE = 24, 4, 8, 3, 6, 40
 
 
@@ -79,6 +98,9 @@ class RandomSuite:
     """
 
     saes: dict[Site, SAE]
+    model: str = "loud"
+    own: Any = None
+    """Labels of the user's own, when a `Lab` holds the suite."""
 
     def sae_at(self, site: Site) -> SAE:
         return self.saes[site]
@@ -120,6 +142,31 @@ def suite(model: Model) -> RandomSuite:
     return RandomSuite(
         {s: random_sae(s, s.width(model.config), 100 + i) for i, s in enumerate(sites)}
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A data folder of the tests' own: the labels of whoever runs them stay out of it."""
+    folder = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_DATA", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests: a second Playwright in the same process is refused."""
+    from playwright.sync_api import sync_playwright
+
+    from tests import chromium
+
+    path = os.environ.get("WORKBENCH_CHROMIUM") or chromium.find()
+    if path is None:
+        pytest.fail(chromium.HELP)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=CHROMIUM)
+        yield started
+        started.close()
 
 
 @pytest.fixture

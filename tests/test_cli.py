@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+import ast
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import types
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 import workbench
-from workbench import cli
+from workbench import cli, serving
 from workbench.doctor import Check, Report
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,6 +66,21 @@ def test_python_m_workbench_is_the_same_command_and_needs_no_torch() -> None:
     assert done.stdout == f"sae-workbench {workbench.__version__}\n"
 
 
+@pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_wait_without_a_loop_unless_the_user_says_so(
+    given: str | None, expected: str
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"}
+    if given:
+        environment["OMP_WAIT_POLICY"] = given
+    source = "import os, workbench; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", source],
+        env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == expected
+
+
 def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([]) == 0
     assert "doctor" in capsys.readouterr().out
@@ -71,7 +91,7 @@ def test_an_unknown_command_names_the_choices(capsys: pytest.CaptureFixture[str]
         cli.main(["docter"])
     message = capsys.readouterr().err
     assert "no command 'docter'" in message
-    assert "lab, doctor" in message
+    assert "lab, app, doctor" in message
     assert "Did you mean 'doctor'?" in message
     assert "workbench --help" in message
 
@@ -178,3 +198,86 @@ def test_root_is_allowed_where_root_is_who_runs_it(
     monkeypatch.setattr(cli.os, "geteuid", lambda: user, raising=False)
     cli.main(["lab"])
     assert ("--allow-root" in started[0]) is asked
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict]]:
+    """Voila's arguments and the notebook with which it would have started."""
+    calls: list[tuple[list[str], dict]] = []
+
+    class Stub:
+        """Reads the notebook as Voila would: while the folder is there."""
+
+        @staticmethod
+        def launch_instance(arguments: list[str]) -> None:
+            calls.append((arguments, json.loads(Path(arguments[0]).read_text("utf-8"))))
+
+    monkeypatch.setattr(serving, "installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "voila", types.ModuleType("voila"))
+    module = types.ModuleType("voila.app")
+    module.Voila = Stub  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "voila.app", module)
+    monkeypatch.setenv("JUPYTER_PATH", "/elsewhere")
+    return calls
+
+
+def test_app_serves_this_machine_alone_and_leaves_nothing_behind(
+    served: list[tuple[list[str], dict]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompt = 'it\'s a "boat"\n🚢'
+    words = ["app", "--model", "pocket-it", "--prompt", prompt, "--port", "0", "--no-browser"]
+    assert cli.main([*words, "--", "--debug"]) == 0
+    ((arguments, notebook),) = served
+    assert "--Voila.ip=127.0.0.1" in arguments
+    assert "--token" not in arguments
+    assert "--no-browser" in arguments
+    assert arguments[-1] == "--debug"
+    (port,) = (int(one.removeprefix("--port=")) for one in arguments if "--port=" in one)
+    assert port > 0
+    assert not Path(arguments[0]).exists()
+    assert os.environ["JUPYTER_PATH"].split(os.pathsep)[1:] == ["/elsewhere"]
+    source = notebook["cells"][0]["source"]
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    said = {ast.unparse(call.func): [ast.literal_eval(a) for a in call.args] for call in calls}
+    assert said["wb.open"] == ["pocket-it"]
+    assert said["lab.app"] == [prompt]
+    assert capsys.readouterr().err == ""
+
+
+def test_app_for_others_asks_for_a_token_and_warns(
+    served: list[tuple[list[str], dict]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["app", "--ip", "0.0.0.0", "--theme", "dark"])
+    arguments = served[0][0]
+    assert "--token" in arguments
+    assert "--theme=dark" in arguments
+    assert "open to other machines" in capsys.readouterr().err
+
+
+def test_the_template_of_the_page_is_where_voila_looks(tmp_path: Path) -> None:
+    options = argparse.Namespace(
+        model="m", suite=None, prompt="", ip="::1", port=1, theme="system", no_browser=False
+    )
+    found = serving.arguments(options, tmp_path, ())
+    name = next(one.removeprefix("--template=") for one in found if "--template=" in one)
+    assert (serving.SERVED / "voila" / "templates" / name / "index.html.j2").is_file()
+    assert not any("theme" in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], r'python -m pip install "sae-workbench\[app\]"'),
+        (["--port", "-1"], "port -1 is out of"),
+    ],
+)
+def test_app_says_what_is_missing(
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(serving, "installed", lambda: bool(words))
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["app", *words])
+    assert re.search(message, capsys.readouterr().err)

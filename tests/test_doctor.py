@@ -271,11 +271,13 @@ def test_torch_is_asked_for_the_gpu_when_told_to(monkeypatch: pytest.MonkeyPatch
     import torch
 
     card = SimpleNamespace(name="Some GPU", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: card)
     check = doctor(gpu=True)["gpu"]
     assert check.value.startswith("Some GPU, 80 GB, Some GPU, 80 GB (CUDA")
+    assert check.value.endswith("; fits gemma-2-2b, gemma-2-9b, gemma-2-27b")
     assert check.fix is None
 
 

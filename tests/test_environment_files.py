@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -125,3 +128,26 @@ def test_binder_installs_the_package_after_the_build() -> None:
     assert "pip install" in text
     assert "--no-deps --editable ." in text
     assert post_build.stat().st_mode & 0o111, "Binder runs it as a program"
+
+
+def test_what_binder_pins_is_what_is_tested() -> None:
+    _, _, pip = split(ENVIRONMENTS[1])
+    pinned = {r.name: str(r.specifier).removeprefix("==") for r in map(Requirement, pip)}
+    assert pinned
+    assert {name: metadata.version(name) for name in pinned} == pinned
+    for name in FROM_CONDA.values():
+        assert DIRECT[name].specifier.contains(metadata.version(name), prereleases=True)
+
+
+def test_binder_starts_a_session_on_one_processor_and_becomes_the_server() -> None:
+    start = ROOT / "binder" / "start"
+    code = (
+        "import os, sys\n"
+        "print(os.getpid(), os.environ['OMP_WAIT_POLICY'], os.environ['OMP_NUM_THREADS'])\n"
+        "sys.exit(len(sys.argv))"
+    )
+    command = [str(start), sys.executable, "-c", code, "two words"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate(timeout=60)
+    assert said.split() == [str(process.pid), "PASSIVE", "1"]
+    assert process.returncode == 2, "its words arrive, and its status is handed on"

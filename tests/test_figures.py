@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workbench import figures
-from workbench.figures import Curve, calibration_curve
+from workbench.figures import Curve, calibration_curve, heatmap
 
 STRENGTH, EFFECT, LOSS = [-1.0, 0.0, 0.5, 2.0], [0.1, 0.2, 0.7, 0.9], [0.5, 0.0, 0.3, 4.0]
 
@@ -74,3 +75,39 @@ def test_colours_stand_out_on_light_and_dark(ground: str, colour: str, least: fl
 def test_ground_is_left_to_the_page(drawn: dict[str, Any]) -> None:
     for name in ("paper_bgcolor", "plot_bgcolor"):
         assert drawn["layout"][name].replace(" ", "").endswith(",0)")
+
+
+# -------------------------------------------------------------------------------- the heatmap
+
+VALUES = [[90.0, 80.0, 70.0], [0.0, 2.0, -1.0], [4.0, 0.0, float("nan")]]
+
+
+@pytest.mark.parametrize("difference", [False, True])
+def test_heatmap_holds_the_numbers(*, difference: bool) -> None:
+    figure = heatmap(
+        VALUES,
+        tokens=["<bos>", " the", "\n"],
+        features=["231 <b>", "7", "7"],
+        title="a < b",
+        difference=difference,
+    )
+    layout, one = figure.to_dict()["layout"], figure.data[0]
+    shown = np.asarray(one["z"]).T
+    assert np.isnan(shown[0]).all()  # masked
+    np.testing.assert_array_equal(shown[1:], np.array(VALUES)[1:])
+    assert [(s["x0"], s["x1"]) for s in layout["shapes"]] == [(-0.5, 0.5)]
+    assert (one["zmin"], one["zmax"]) == (-4.0 if difference else 0.0, 4.0)
+    assert list(one["x"]) == ["&lt;bos&gt; (0)", "the (1)", "↵ (2)"]
+    assert list(layout["xaxis"]["ticktext"]) == ["&lt;bos&gt;", "the", "↵"]
+    assert "&lt;bos&gt; not scored" in layout["xaxis"]["title"]["text"]
+    assert one["y"][0] == "231 &lt;b&gt;"
+    assert len(set(one["y"])) == 3
+    assert layout["title"]["text"] == "a &lt; b"
+    assert layout["yaxis"]["autorange"] == "reversed"
+
+
+def test_heatmap_of_nothing_and_of_the_wrong_shape() -> None:
+    empty = heatmap(np.zeros((2, 0)), tokens=["a", "b"], features=[])
+    assert empty.data[0]["zmax"] == 1.0
+    with pytest.raises(ValueError, match=r"shape \(3, 3\); 2 tokens and 3 features need \(2, 3\)"):
+        heatmap(VALUES, tokens=["a", "b"], features=["1", "2", "3"])

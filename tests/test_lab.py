@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,17 +63,17 @@ def test_heatmap_is_the_features(run: Run) -> None:
     values = np.frombuffer(panel.widget.values, np.float32).reshape(len(run.tokens), 6)
     assert values == pytest.approx(run.features(3).columns(panel.features).numpy())
     panel.widget.selected = [4, 2]
-    assert panel.selected == (4, 3, panel.features[2])
+    assert panel.selected == (4, 3, panel.features[2], "res")
 
 
 def test_evolution_holds_itself_and_its_relatives(lab: Lab, run: Run) -> None:
     index = run.features(3).top(1)[0]
     panel = run.evolution((3, index))
-    assert len(panel.relatives) == 24
-    own = panel.relatives[panel.widget.origin]
+    assert len(panel.lineage.kin) == 24
+    own = panel.lineage.kin[panel.widget.maps[0]["origin"]]
     assert (own.site.layer, own.index, own.cosine) == (3, index, 1.0)
     table = lab.relatives((3, index))
-    assert list(table["feature"]) == [r.index for r in panel.relatives]
+    assert list(table["feature"]) == [one.index for one in panel.lineage.kin]
 
 
 @pytest.mark.parametrize("prompt", ["Vidám halak 🐟 úsznak.", [2, 7, 300]])
@@ -123,6 +125,34 @@ def test_latest_job_wins() -> None:
     assert errors == []
 
 
+ENDING = """
+import sys, threading, time
+from workbench.panels.jobs import Errands, LatestJob
+
+def fail(error):
+    raise error
+
+begun, runner, errands = threading.Event(), LatestJob(fail), Errands(fail)
+
+def job(stop):
+    begun.set()
+    stop.wait(60)
+    print("stopped", flush=True)
+
+runner.submit(job)
+errands.submit(lambda: (time.sleep(0.5), print("written", flush=True)))
+begun.wait(60)
+"""
+
+
+def test_the_end_of_the_program_waits_for_its_threads() -> None:
+    """A thread that is still in torch when Python ends aborts the program with a core dump."""
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING], capture_output=True, text=True, timeout=50, check=True
+    )
+    assert sorted(done.stdout.split()) == ["stopped", "written"]
+
+
 def test_a_loaded_module_needs_a_tokenizer_and_takes_no_options(lab: Lab) -> None:
     module = lab.engine.module
     with pytest.raises(ValueError, match="give its tokenizer="):
@@ -148,7 +178,7 @@ def test_a_loaded_module_needs_a_tokenizer_and_takes_no_options(lab: Lab) -> Non
 def test_a_tuned_model_without_saes_gets_those_of_its_base(lab: Lab, name, model) -> None:
     from dataclasses import replace
 
-    from workbench.lab import _suite
+    from workbench.lab.opening import _suite
 
     suite = _suite(replace(lab.engine, name=name), None, None, None, torch.float32)
     assert (suite.model if suite else None) == model

@@ -69,6 +69,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let torch say that there is a GPU."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H200")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
 
 
 def logits(module: Any) -> torch.Tensor:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import re
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -53,7 +51,6 @@ REGISTRY = re.compile(
         )
     )
 )
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 FRONT_END = ROOT / "workbench" / "widgets"
 MODULES = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -104,41 +101,17 @@ def test_the_patterns_match_what_they_are_for() -> None:
     assert REGISTRY.search(".".join(["https://pypi", "org"]))
 
 
-def notebooks() -> dict[str, dict[str, Any]]:
-    """Name -> content of every notebook."""
-    assert NOTEBOOKS
-    return {path.name: json.loads(path.read_text(encoding="utf-8")) for path in NOTEBOOKS}
-
-
-def test_notebooks_are_stored_without_outputs() -> None:
-    for name, content in notebooks().items():
-        code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
-        assert code, name
-        assert all(cell["outputs"] == [] for cell in code), name
-        assert all(cell["execution_count"] is None for cell in code), name
-
-
-def test_notebooks_name_a_neutral_kernel() -> None:
-    for name, content in notebooks().items():
-        metadata = content["metadata"]
-        kernel = metadata["kernelspec"]
-        assert (kernel["name"], kernel["display_name"]) == ("python3", "Python 3"), name
-        assert "widgets" not in metadata, name
-        assert "version" not in metadata.get("language_info", {}), name
-
-
-def test_notebooks_are_small() -> None:
-    assert NOTEBOOKS
-    assert not [path.name for path in NOTEBOOKS if path.stat().st_size >= MB]
-
-
-def test_a_widget_is_three_files() -> None:
+def test_a_widget_is_python_script_and_style_side_by_side() -> None:
     named = {getattr(widgets, name) for name in widgets.__all__}
     classes = {v for v in named if inspect.isclass(v) and issubclass(v, widgets.Widget)}
     modules = {cls.__module__.rpartition(".")[2] for cls in classes - {widgets.Widget}}
-    assert len(modules) == len(classes) - 1 >= 3
-    needed = {FRONT_END / f"{name}{end}" for name in modules for end in (".py", ".js", ".css")}
-    assert not {path.name for path in needed if not path.is_file()}
+    assert len(modules) >= 5
+    for module in modules:
+        text = (FRONT_END / f"{module}.py").read_text(encoding="utf-8")
+        for end in ("js", "css"):
+            files = set(re.findall(rf'"(\w+\.{end})"', text))
+            assert files - {f"shared.{end}"}, module
+            assert not {name for name in files if not (FRONT_END / name).is_file()}, module
 
 
 def test_widgets_fetch_nothing_and_are_type_checked() -> None:

@@ -20,7 +20,7 @@ from engine.engine_oracle import close, text_ids
 from torch import Tensor, nn
 
 from workbench import architectures
-from workbench.analysis.evolution import written_directions
+from workbench.analysis.kinship import written_directions
 from workbench.architectures import Architecture, architecture_of, register
 from workbench.engine.edits import Steer
 from workbench.engine.tracing import Step, generate, trace

@@ -340,7 +340,7 @@ class TestMeanActivations:
                 total / count, rel=1e-4, abs=1e-7
             )
         assert any(suite.mean_activation(e.site, e.index) > 0 for e in edits)
-        monkeypatch.setattr("workbench.lab.mean_activations", None)
+        monkeypatch.setattr("workbench.lab.core.mean_activations", None)
         fresh.prepare(edits)  # known now
 
     def test_another_sae_forgets_them(self, lab: Lab) -> None:

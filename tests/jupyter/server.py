@@ -1,4 +1,4 @@
-"""A JupyterLab on a free port of the loopback, with a configuration of its own."""
+"""JupyterLab or Notebook 7 on a free port of the loopback, with a configuration of its own."""
 
 from __future__ import annotations
 
@@ -34,26 +34,34 @@ ARGUMENTS = (
     "--allow-root",
     "--ServerApp.ip=127.0.0.1",
     "--ServerApp.port_retries=0",
-    "--LabApp.expose_app_in_browser=True",
     "--LabApp.extension_manager=readonly",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
 )
+APPLICATIONS = {
+    "jupyterlab": ("--LabApp.expose_app_in_browser=True", "doc/tree"),
+    "notebook": ("--JupyterNotebookApp.expose_app_in_browser=True", "notebooks"),
+}
+"""Module -> what lets a test ask the page, and where it shows one notebook."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running JupyterLab."""
+    """A running application."""
 
     url: str
     token: str
+    application: str = "jupyterlab"
 
     def document(self, name: str) -> str:
         """Address of a notebook in single-document mode."""
-        return f"{self.url}/doc/tree/{name}?token={self.token}&reset"
+        place = APPLICATIONS[self.application][1]
+        return f"{self.url}/{place}/{name}?token={self.token}&reset"
 
 
 @contextmanager
-def jupyterlab(root: Path, scratch: Path, *, theme: str = "light") -> Iterator[Server]:
+def jupyterlab(
+    root: Path, scratch: Path, *, theme: str = "light", application: str = "jupyterlab"
+) -> Iterator[Server]:
     """Serve the folder `root`; `scratch` takes configuration and log."""
     environment = dict(os.environ, PYDEVD_DISABLE_FILE_VALIDATION="1")
     for name in FOLDERS:
@@ -69,7 +77,8 @@ def jupyterlab(root: Path, scratch: Path, *, theme: str = "light") -> Iterator[S
         port = probe.getsockname()[1]
     token = secrets.token_hex(8)
     command = [
-        sys.executable, "-m", "jupyterlab", *ARGUMENTS, f"--ServerApp.port={port}",
+        sys.executable, "-m", application, *ARGUMENTS, APPLICATIONS[application][0],
+        f"--ServerApp.port={port}",
         f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={root}",
     ]  # fmt: skip
     with (scratch / "server.log").open("w") as log:
@@ -78,7 +87,7 @@ def jupyterlab(root: Path, scratch: Path, *, theme: str = "light") -> Iterator[S
         )
         try:
             _wait(f"http://127.0.0.1:{port}/api?token={token}", process, scratch / "server.log")
-            yield Server(f"http://127.0.0.1:{port}", token)
+            yield Server(f"http://127.0.0.1:{port}", token, application)
         finally:
             _stop(process)
 

@@ -8,14 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from tests import chromium
 from tests.jupyter.driver import Notebook
 from tests.jupyter.server import jupyterlab
 
 NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "01_first_look.ipynb"
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SHOTS = os.environ.get("WORKBENCH_SCREENSHOTS")
 """A folder for pictures to be looked at; none are taken without it."""
 
@@ -24,26 +22,19 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module", params=["light", "dark"])
 def notebook(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, browser: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Notebook]:
     """The notebook, run from top to bottom."""
-    path = os.environ.get("WORKBENCH_CHROMIUM") or chromium.find()
-    if path is None:
-        pytest.fail(chromium.HELP)
     root = tmp_path_factory.mktemp("notebooks")
     shutil.copy(NOTEBOOK, root)
-    with (
-        jupyterlab(root, tmp_path_factory.mktemp("server"), theme=request.param) as server,
-        sync_playwright() as playwright,
-    ):
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+    with jupyterlab(root, tmp_path_factory.mktemp("server"), theme=request.param) as server:
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(int(os.environ.get("WORKBENCH_PATIENCE", "30")) * 1000)
         opened = Notebook(page, server.document(NOTEBOOK.name))
         opened.run_all()
         yield opened
         _shoot(page, f"notebook-{request.param}")
-        browser.close()
+        page.close()
 
 
 def _shoot(page: Page, name: str) -> None:

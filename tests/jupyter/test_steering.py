@@ -10,13 +10,11 @@ from typing import Any
 
 import nbformat
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests import chromium
 from tests.jupyter.driver import Notebook
 from tests.jupyter.server import Server, jupyterlab
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"]
 SHOTS = os.environ.get("WORKBENCH_SCREENSHOTS")
 """A folder for pictures to be looked at; none are taken without it."""
 NAME = "steering.ipynb"
@@ -30,6 +28,10 @@ WRITTEN = (
     "not {panel}.job.busy and [t['text'] for t in {panel}.widget.texts.get('steered', [])] == list("
     "lab.generate({prompt!r}, edits={edits}, max_new_tokens={most}, temperature=0.8, top_p=0.95, "
     "seed={seed}).tokens.strings)"
+)
+SLOWLY = (
+    "import time; add = panel.widget._stream.add; "
+    "panel.widget._stream.add = lambda *given: (time.sleep(0.03), add(*given))[1]"
 )
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -53,18 +55,13 @@ def server(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
 
 
 @pytest.fixture(scope="module")
-def page(server: Server) -> Iterator[Page]:
-    path = os.environ.get("WORKBENCH_CHROMIUM") or chromium.find()
-    if path is None:
-        pytest.fail(chromium.HELP)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        context = browser.new_context(viewport={"width": 1280, "height": 1100})
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
-        found = context.new_page()
-        found.set_default_timeout(int(os.environ.get("WORKBENCH_PATIENCE", "30")) * 1000)
-        yield found
-        browser.close()
+def page(browser: Browser, server: Server) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1100})
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=server.url)
+    found = context.new_page()
+    found.set_default_timeout(int(os.environ.get("WORKBENCH_PATIENCE", "30")) * 1000)
+    yield found
+    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -175,17 +172,21 @@ def test_the_copied_code_runs_in_the_next_cell(notebook: Notebook, panel: Locato
 
 
 def test_a_drag_acts_while_it_streams(notebook: Notebook, panel: Locator) -> None:
+    # A quick machine would have written it all before the mouse is there.
+    notebook.ask(f"exec({SLOWLY!r})")
     panel.scroll_into_view_if_needed()
     panel.get_by_role("button", name="acts from next token").click()
     notebook.until("panel.widget.live == 'next'")
     length = panel.get_by_label("Tokens", exact=True)
     length.fill("200")
     length.press("Tab")
-    notebook.until("panel.widget.settings['max_new_tokens'] == 200")
+    # The long text has begun: what streamed before is of the short one.
+    notebook.until("panel.widget.status.get('total') == 200", 60)
     notebook.until("len(panel.widget._stream._streamed.get('steered', ())) > 3", 60)
     notebook.drag(panel.get_by_role("slider").first, 0.625, 0.9)  # from 1 of -4 to 4
     notebook.until("panel.widget.rows[0]['value'] > 2")
     done(notebook)
+    notebook.ask("exec('del panel.widget._stream.add')")
     assert notebook.ask("panel.widget.status['done']") == "200"
     assert notebook.ask("any('was changed while' in w for w in panel.widget.warnings)") == "True"
     value = "panel.widget.rows[0]['value']"

@@ -200,9 +200,10 @@ def test_other_weights_and_other_maxima_are_listed(lab: Lab, recipe: Recipe) -> 
         suite.use(replace(sae, W_dec=W_dec), Site(1))
         return recipe.problems(Lab(lab.engine, suite))
 
-    assert len(with_row(3)) == 1
-    assert_matches("SAE at layer 1 res has other weights", with_row(3)[0])
-    assert with_row(4) == []  # a row that the recipe does not use
+    weights, maxima = with_row(3)
+    assert_matches("SAE at layer 1 res has other weights", weights)
+    assert_matches("those of the SAE at layer 1 res are not measured here", maxima)
+    assert with_row(4) == [maxima]  # a row that the recipe does not use
     assert one.unit is not None
     twice = replace(one, unit=(one.unit[0] * 2, one.unit[1]))
     found = replace(recipe, saes=(*rest, twice)).problems(lab)

@@ -128,6 +128,13 @@
     /** @param {string} id */
     clean(id) { cleanups.get(id)?.(); },
 
+    /** Let a trait come anew with the value that it has. @param {string} id @param {string} name */
+    async again(id, name) {
+      const model = models.get(id);
+      model?.patch({ [name]: model.get(name) });
+      await bridge.painted();
+    },
+
     async painted() {
       await frame();
       await frame();

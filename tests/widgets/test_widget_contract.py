@@ -13,14 +13,22 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator
 
 import workbench.widgets
-from tests.widgets import samples, steering_samples
+from tests.widgets import dashboard_samples, samples, steering_samples, training_samples
 from tests.widgets.bridge import Bridge
-from workbench.widgets import SteeringPanel, Widget, float32_bytes
+from workbench.widgets import (
+    FeatureDashboard,
+    SteeringPanel,
+    TrainingCurves,
+    Widget,
+    float32_bytes,
+)
 from workbench.widgets.matrix import MatrixWidget
 
 pytestmark = pytest.mark.browser
 
 FOLDER = Path(workbench.widgets.__file__).parent
+LIGHT = "workbench.colab"
+"""What widgets may import of the package besides; held to the same."""
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
 
 
@@ -30,10 +38,29 @@ def hostile_heatmap() -> Widget:
     return samples.heatmap(tokens=tokens, features=features, title=HOSTILE, masked=[])
 
 
+def hostile_compared() -> Widget:
+    features = [{"id": n, "label": HOSTILE, "site": HOSTILE} for n in range(len(samples.FEATURES))]
+    made = samples.compared_heatmap(features=features, title=HOSTILE, names=[HOSTILE, HOSTILE])
+    made.tokens, made.masked = [HOSTILE, *made.tokens[1:]], []
+    made.orders = {HOSTILE: list(range(12)), "other": list(range(12))}
+    return made
+
+
 def hostile_evolution() -> Widget:
-    sites = [{**site, "label": HOSTILE, "kind": HOSTILE} for site in samples.evolution().sites]
-    tokens = [HOSTILE, *samples.TOKENS[1:]]
-    return samples.evolution(sites=sites, tokens=tokens, title=HOSTILE, masked=[])
+    made = samples.evolution()
+    nodes = [{**node, "label": HOSTILE, "kind": HOSTILE, "trend": HOSTILE} for node in made.nodes]
+    return samples.evolution(
+        nodes=nodes,
+        tokens=[HOSTILE, *samples.TOKENS[1:]],
+        title=HOSTILE,
+        masked=[],
+        maps=[{"title": HOSTILE, "origin": 17, "target": HOSTILE}],
+        edits=[{"text": HOSTILE, "nodes": [3]}],
+        edited=made.values,
+        said=HOSTILE,
+        busy=HOSTILE,
+        selected=[3, 5],
+    )
 
 
 def hostile_steering() -> Widget:
@@ -57,11 +84,44 @@ def hostile_steering() -> Widget:
     return panel
 
 
+def hostile_dashboard() -> Widget:
+    words = {"label": HOSTILE, "about": HOSTILE, "hint": HOSTILE}
+    named = {**dashboard_samples.named(3), **words, "kind": HOSTILE}
+    passage = {"tokens": [HOSTILE], "values": [1.0], "at": 0, "below": 0.5, "place": HOSTILE}
+    tried = {"text": HOSTILE, "tokens": [HOSTILE], "values": [1.0], "state": "done"}
+    return dashboard_samples.dashboard(
+        title=HOSTILE,
+        label=dict.fromkeys(dashboard_samples.LABEL, HOSTILE),
+        note=HOSTILE,
+        missing=HOSTILE,
+        remedy=HOSTILE,
+        facts=[dict.fromkeys(("name", "value", "hint"), HOSTILE)],
+        promoted=[{"token": HOSTILE, "effect": 1.0}],
+        suppressed=[{"token": HOSTILE, "effect": -1.0}],
+        output_note=HOSTILE,
+        histogram={**dashboard_samples.dashboard().histogram, "note": HOSTILE},
+        top=[passage],
+        spread=[passage],
+        neighbours=[{"title": HOSTILE, "rows": [{**named, "cosine": 0.5}]}],
+        cofiring=[{**named, "together": 1, "of": 2, "lift": 3.0}],
+        tried=tried,
+        history=[HOSTILE],
+        busy=HOSTILE,
+    )
+
+
+def hostile_training() -> Widget:
+    return training_samples.training(title=HOSTILE, status=HOSTILE, names=[HOSTILE] * 3)
+
+
 Make = Callable[[], Widget]
 MAKERS: dict[str, tuple[Make, Make]] = {
     "heatmap": (samples.heatmap, hostile_heatmap),
+    "compared": (samples.compared_heatmap, hostile_compared),
     "evolution": (samples.evolution, hostile_evolution),
     "steering": (steering_samples.finished_steering, hostile_steering),
+    "dashboard": (dashboard_samples.dashboard, hostile_dashboard),
+    "training": (training_samples.training, hostile_training),
 }
 
 
@@ -89,6 +149,10 @@ def other_values(widget: Widget) -> dict[str, Any]:
     if isinstance(widget, SteeringPanel):
         texts = {"steered": steering_samples.tokens(steering_samples.PLAIN, seed=9)}
         return {"texts": {**widget.texts, **texts}}
+    if isinstance(widget, FeatureDashboard):
+        return {"histogram": {**widget.histogram, "counts": widget.histogram["counts"][::-1]}}
+    if isinstance(widget, TrainingCurves):
+        return {"points": float32_bytes(training_samples.rows(20))}
     assert isinstance(widget, MatrixWidget)
     values = memoryview(widget.values).cast("f").tolist()
     return {"values": float32_bytes([values[::-1]])}
@@ -143,7 +207,7 @@ def test_cleanup_leaves_nothing(bridge: Bridge, make: Make) -> None:
 def test_outside_text_is_text(bridge: Bridge, make_hostile: Make) -> None:
     widget = make_hostile()
     host = bridge.show(widget)
-    host.locator(".wb-scroller, .wb-text").first.press("ArrowRight")
+    host.locator(".wb-scroller, .wb-text, .wb-curves").first.press("ArrowRight")
     bridge.painted()
     assert HOSTILE in (host.locator(".wb-card").text_content() or "").replace("␣", " ")
     assert HOSTILE in (host.text_content() or "")
@@ -178,7 +242,7 @@ def test_narrow_page_does_not_overflow(
 ) -> None:
     bridge = open_bridge(width=400, dark=dark)
     host = bridge.show(make())
-    canvas = host.locator("canvas, .wb-text")
+    canvas = host.locator("canvas, .wb-text, .wb-curves")
     canvas.first.hover(position={"x": 150, "y": 90})
     bridge.painted()
     width = bridge.page.evaluate("document.documentElement.scrollWidth")
@@ -217,6 +281,18 @@ def test_saved_page_draws_from_disk(context: BrowserContext, tmp_path: Path, mak
     if isinstance(widget, SteeringPanel):
         assert "Tokyo" in (page.locator(".wb-text").first.text_content() or "")
         assert page.locator(".wb-run").is_disabled()
+    elif isinstance(widget, FeatureDashboard):
+        assert "Paris" in (page.locator(".wb-outputs").first.text_content() or "")
+        page.locator(".wb-histogram").press("ArrowRight")
+        assert page.locator(".wb-card").is_visible()
+        controls = page.locator(".wb-try, .wb-feature, .wb-edit, .wb-tools button").all()
+        assert len(controls) > 8
+        left = [one.text_content() for one in controls if one.is_enabled()]
+        assert left == ["Copy as code"]
+    elif isinstance(widget, TrainingCurves):
+        page.locator(".wb-curves").press("ArrowRight")
+        assert page.locator(".wb-card").is_visible()
+        assert page.locator(".wb-stop").is_disabled()
     else:
         page.wait_for_function("Number(document.querySelector('canvas').dataset.frames) > 0")
         colours = """c => {
@@ -295,7 +371,7 @@ def test_every_control_has_a_name_and_a_visible_focus(bridge: Bridge, make: Make
 
 
 def test_nothing_heavy_is_imported() -> None:
-    for path in FOLDER.glob("*.py"):
+    for path in (*FOLDER.glob("*.py"), FOLDER.parent / "colab.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
@@ -303,7 +379,7 @@ def test_nothing_heavy_is_imported() -> None:
             for name in names:
                 root = name.split(".")[0]
                 assert root not in {"torch", "numpy", "transformers", "nnsight"}
-                assert root != "workbench" or name.startswith("workbench.widgets")
+                assert root != "workbench" or name.startswith(("workbench.widgets", LIGHT))
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.js")), ids=lambda path: path.name)

@@ -1,96 +1,77 @@
-"""Plant bugs one at a time, and see that the tests catch each.
-
-``python -m tests.planted_bugs`` copies the checkout to a temporary folder, changes one line of the
-copy, runs the tests that should see it until the first failure, and prints which test it was. It
-takes some minutes and is not part of the tests; run it after a change of the engine or of them.
-Words after the command choose bugs whose names hold one of them.
-"""
+"""Bugs in what computes: sites, edits, engine, SAEs and their files, evaluation, attribution."""
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
-from dataclasses import dataclass
-from pathlib import Path
+from tests.planted_bugs.bug import Bug
 
-ROOT = Path(__file__).resolve().parents[1]
 SUITES = ("tests/engine", "tests/sae", "tests/test_features_and_runs.py")
-
-
-@dataclass(frozen=True)
-class Bug:
-    """One wrong line."""
-
-    name: str
-    file: str
-    right: str
-    """Text that stands in the file exactly once."""
-    wrong: str
-    tests: tuple[str, ...] = SUITES
-    """What should catch it."""
-
-
 HUB = ("tests/sae/test_hub.py", "tests/sae/test_remote.py", "tests/sae/test_published.py")
 FORMATS = ("tests/sae/test_formats.py",)
 CHECKS = ("tests/test_evaluation.py",)
+SLOPES = ("tests/test_attribution.py",)
 BUGS = (
     Bug(
         "wrong site: mlp before its norm",
         "architectures.py",
         'mlp="post_feedforward_layernorm"',
         'mlp="mlp"',
+        SUITES,
     ),
     Bug(
         "wrong site: transcoder input not normalised",
         "sites.py",
         "return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)",
         "return x",
+        SUITES,
     ),
     Bug(
         "embedding read after its scaling",
         "sites.py",
         'float(getattr(module, "scalar_embed_scale", 1.0))',
         "1.0",
+        SUITES,
     ),
     Bug(
         "order of sites: mlp before att",
         "sites.py",
         'Literal["embed", "att", "transcoder", "mlp", "res"]',
         'Literal["embed", "transcoder", "mlp", "att", "res"]',
+        SUITES,
     ),
     Bug(
         "batch row 0 for all",
         "sites.py",
         "output[0] if isinstance(output, tuple) else output",
         "output[0] if isinstance(output, tuple) else output[:1].expand_as(output)",
+        SUITES,
     ),
     Bug(
         "prefill only",
         "engine/surgeon.py",
         "if mask is not None:\n                addition",
         "if mask is not None and self._like is None:\n                addition",
+        SUITES,
     ),
     Bug(
         "prefill only, quietly",
         "engine/surgeon.py",
         "s: here if h else None",
         "s: here & False",
+        SUITES,
     ),
     Bug(
         "first step only",
         "scopes.py",
         "return self.steps is None or step in self.steps",
         "return step == 1 and (self.steps is None or step in self.steps)",
+        SUITES,
     ),
     Bug(
         "steps counted one too late",
         "scopes.py",
         "step = (positions - prompt_length + 1)",
         "step = (positions - prompt_length)",
+        SUITES,
     ),
     Bug(
         "error term lost",
@@ -99,52 +80,68 @@ BUGS = (
         "group = stop.group\n"
         "        here = group is not None and group.site.writes_at == site\n"
         "        changed = group.sae.reconstruct(x) if here else x\n",
+        SUITES,
     ),
     Bug(
         "edit computed and dropped",
         "engine/surgeon.py",
         "changed = changed + one.difference",
         "changed = changed + 0 * one.difference",
+        SUITES,
     ),
     Bug(
         "of several edits the last only",
         "engine/surgeon.py",
         "coefficients @ group.rows",
         "coefficients[..., -1:] * group.rows[-1]",
+        SUITES,
     ),
     Bug(
         "sign of ablation",
         "engine/edits.py",
         "return amount, -1.0\n\n\n@dataclass(frozen=True)\nclass When",
         "return amount, 1.0\n\n\n@dataclass(frozen=True)\nclass When",
+        SUITES,
     ),
     Bug(
         "clamp adds without taking away",
         "engine/edits.py",
         "return amount, -1.0\n\n\n@dataclass(frozen=True)\nclass Scale",
         "return amount, 0.0\n\n\n@dataclass(frozen=True)\nclass Scale",
+        SUITES,
     ),
-    Bug("scale by s instead of s - 1", "engine/edits.py", "0.0, amount - 1.0", "0.0, amount"),
-    Bug("<bos> edited", "scopes.py", "chosen = positions > 0", "chosen = positions >= 0"),
-    Bug("<bos> scored", "features.py", "return self.positions > 0", "return self.positions >= 0"),
-    Bug(">= for >: JumpReLU", "sae/base.py", "return pre > (0 if", "return pre >= (0 if"),
+    Bug(
+        "scale by s instead of s - 1", "engine/edits.py", "0.0, amount - 1.0", "0.0, amount", SUITES
+    ),
+    Bug("<bos> edited", "scopes.py", "chosen = positions > 0", "chosen = positions >= 0", SUITES),
+    Bug(
+        "<bos> scored",
+        "features.py",
+        "return self.positions > 0",
+        "return self.positions >= 0",
+        SUITES,
+    ),
+    Bug(">= for >: JumpReLU", "sae/base.py", "return pre > (0 if", "return pre >= (0 if", SUITES),
     Bug(
         ">= for >: condition",
         "engine/surgeon.py",
         "self._watched[site][..., places] > above",
         "self._watched[site][..., places] >= above",
+        SUITES,
     ),
     Bug(
         "threshold forgotten for single features",
         "sae/base.py",
         "else self.threshold[rows]",
         "else self.threshold[rows] * 0",
+        SUITES,
     ),
     Bug(
         "typical maximum forgotten",
         "engine/binding.py",
         "value * _needed(source).typical_maximum(edit.site, edit.index)",
         "value",
+        SUITES,
     ),
     Bug(
         "missing soft cap",
@@ -152,6 +149,7 @@ BUGS = (
         "logits = out.logits[:, -1].float()",
         "cap = self.model.config.final_logit_softcapping\n"
         "        logits = torch.atanh(out.logits[:, -1].float() / cap * 0.999999) * cap",
+        SUITES,
     ),
     # Either of the two alone changes nothing: rotary positions are relative, and transformers
     # takes positions that start again for the start of another text.
@@ -159,100 +157,122 @@ BUGS = (
         "padding attended to",
         "engine/tracing.py",
         "attention_mask=batch.attention_mask,\n"
-        "                position_ids=batch.positions.clamp(min=0),",
+        "            position_ids=batch.positions.clamp(min=0),",
         "",
+        SUITES,
     ),
     Bug(
         "one random stream for the whole batch",
         "engine/writing.py",
         "[torch.Generator().manual_seed(seed) for _ in prompts]",
         "[torch.Generator().manual_seed(seed)] * len(prompts)",
+        SUITES,
     ),
-    Bug("end of sequence overlooked", "engine/writing.py", "if token in self.end:", "if False:"),
-    Bug("mean forgotten", "engine/binding.py", 'edit.to == "mean"', 'edit.to == "zero"'),
+    Bug(
+        "end of sequence overlooked",
+        "engine/writing.py",
+        "if token in self.end:",
+        "if False:",
+        SUITES,
+    ),
+    Bug("mean forgotten", "engine/binding.py", 'edit.to == "mean"', 'edit.to == "zero"', SUITES),
     Bug(
         "mean over the active tokens only",
         "analysis/evaluation.py",
         "(total / len(x))",
         "(total / max(1, int((saes[site].encode(x)[:, indices] > 0).sum())))",
+        SUITES,
     ),
     Bug(
         "an edit in every row",
         "engine/program.py",
         "members[:, number, None]",
         "members[:, :1] | True",
+        SUITES,
     ),
     Bug(
         "feature edits in every row",
         "engine/surgeon.py",
         "mask & group.members",
         "mask | (group.members & False)",
+        SUITES,
     ),
     Bug(
         "a splice that loses its bias",
         "engine/program.py",
         "return self._few.reconstruct(x).float()",
         "return (self._few.reconstruct(x) - self.sae.b_dec).float()",
+        SUITES,
     ),
     Bug(
         "a splice that keeps what it should drop",
         "engine/program.py",
         "f.masked_fill(self._left_out, 0)",
         "f.masked_fill(~self._left_out, 0)",
+        SUITES,
     ),
     Bug(
         "a skip connection lost with the features",
         "engine/program.py",
         "skip = self.sae.W_skip",
         "skip = None",
+        SUITES,
     ),
     Bug(
         "a splice on top of the activation",
         "engine/surgeon.py",
         "output - x[mask].float() if splice.replaces else output",
         "output",
+        SUITES,
     ),
     Bug(
         "a freeze to the first prompt's twin",
         "engine/surgeon.py",
         "twins = [twin_of[row] for row in rows]",
         "twins = [len(batch)] * len(rows)",
+        SUITES,
     ),
     Bug(
         "a twin that writes its own text",
         "engine/writing.py",
         "new = new if not batch.twins else new[list(batch.layout)]",
         "new = torch.cat([new, new[: len(batch.twins)] * 0 + 7])",
+        SUITES,
     ),
     Bug(
         "edited twins",
         "engine/tracing.py",
         "*(() for _ in twins)",
         "*(table.rows[t] for t in twins)",
+        SUITES,
     ),
     Bug(
         "edits at a frozen site act on what arrived",
         "engine/surgeon.py",
         "held = x.index_copy(0, hold.rows, x[hold.twins])",
         "held = x.index_copy(0, hold.rows, (x + x[hold.twins])[hold.rows] / 2)",
+        SUITES,
     ),
     Bug(
         "old masks for new steps",
         "engine/surgeon.py",
         "if self._like != (alive, holds):",
         "if self._like is None:",
+        SUITES,
     ),
     Bug(
         "a receipt of another row",
         "engine/receipts.py",
         "(norms[row, :, edits.index(edit)], sizes[row], where[row])",
         "(norms[0, :, edits.index(edit)], sizes[row], where[row])",
+        SUITES,
     ),
     Bug(
         "the receipt of a slider in its first row's norm",
         "engine/receipts.py",
         "self._entries.setdefault((edits, id(row_norms)), [])",
         "self._entries.setdefault((edits, 0), [])",
+        SUITES,
     ),
     Bug(
         "Gemma 3's transcoder without the gain",
@@ -328,56 +348,32 @@ BUGS = (
         "known.dense(start, start + len(x))",
         CHECKS,
     ),
+    Bug(
+        "attribution without the activation",
+        "analysis/attribution.py",
+        "values = active.values * _along_rows(",
+        "values = _along_rows(",
+        SLOPES,
+    ),
+    Bug(
+        "<bos> in an attribution's totals",
+        "analysis/attribution.py",
+        'self.effects.scores("sum")',
+        "self.effects.dense().sum(0)",
+        SLOPES,
+    ),
+    Bug(
+        "attribution of the unedited model",
+        "analysis/attribution.py",
+        "        edits=edits,\n        source=source,",
+        "        source=source,",
+        SLOPES,
+    ),
+    Bug(
+        "gradient before the edit of a site",
+        "engine/tracing.py",
+        "kept[site] = x if changed is None else changed",
+        "kept[site] = x",
+        SLOPES,
+    ),
 )
-ALL = tuple(dict.fromkeys((*SUITES, *CHECKS)))
-"""What has to pass without a bug."""
-
-
-def run(bug: Bug | None, copy: Path) -> str:
-    """The first test that fails with `bug` in the copy; empty if all pass."""
-    path = copy / "workbench" / bug.file if bug else copy / "pyproject.toml"
-    text = path.read_text(encoding="utf-8")
-    if bug:
-        if text.count(bug.right) != 1:
-            raise ValueError(f"{bug.name}: {bug.right!r} must stand in {bug.file} exactly once")
-        path.write_text(text.replace(bug.right, bug.wrong), encoding="utf-8")
-    options = ("-x", "-q", "--tb=no", "--no-header", "-p", "no:cacheprovider", "-rfE")
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *(bug.tests if bug else ALL), *options],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    path.write_text(text, encoding="utf-8")
-    if done.returncode == 0:
-        return ""
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.MULTILINE)
-    if failed is None:
-        raise RuntimeError(f"the tests did not run:\n{done.stdout}{done.stderr}")
-    return failed[1]
-
-
-def main(names: list[str]) -> int:
-    """Print a table; the exit status is the number of bugs that no test caught."""
-    missed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "workbench"
-        shutil.copytree(
-            ROOT, copy, ignore=shutil.ignore_patterns(".*", "node_modules", "__pycache__")
-        )
-        if before := run(None, copy):
-            raise RuntimeError(f"without any bug {before} fails")
-        for bug in BUGS:
-            if names and not any(name in bug.name for name in names):
-                continue
-            caught = run(bug, copy)
-            missed += not caught
-            sys.stdout.write(f"| {bug.name} | `{bug.file}` | {caught or '**not caught**'} |\n")
-            sys.stdout.flush()
-    return missed
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
