@@ -3,9 +3,12 @@
 #   make lab     environment in .venv, then JupyterLab at the first notebook
 #   make test    environment in .venv, then everything that is tested
 #   make lint    ruff, pyright, and the type check of the widgets' JavaScript (needs npm)
+#   make docs    the documentation, in build/docs; EXECUTE=1 runs its notebooks (some minutes)
 #   make bench   the table of speed ratios
 #   make peers   the same SAEs in SAELens, in an environment of its own
 #   make lock    write requirements.lock anew
+#   make address the public address into badges, install cells and links; a new notebook gets its
+#                badges so. ADDRESS=https://github.com/owner/name changes it
 #   make clean   remove what the commands above made
 #
 #   make lab ARGS="--no-browser --port 8899"     options for `workbench lab`
@@ -22,6 +25,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+ADDRESS ?=
+EXECUTE ?=
 TORCH := 2.13.0
 TORCH_INDEX ?=
 TYPESCRIPT := typescript@7.0.2
@@ -35,17 +40,18 @@ PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null; \
 	then echo $$name; break; fi; done)
 
-.PHONY: help lab test lint js bench peers lock clean
+.PHONY: help lab test lint js docs bench peers lock address clean
 
 help:
-	@sed -n '3,16s/^# \{0,3\}//p' Makefile
+	@sed -n '3,19s/^# \{0,3\}//p' Makefile
 
 lab: $(VENV)/.lab
 	$(BIN)/workbench lab $(ARGS)
 
 test: $(VENV)/.test
 	browser=$$($(BIN)/python tests/chromium.py) && \
-		WORKBENCH_CHROMIUM="$$browser" $(BIN)/python -m pytest $(ARGS)
+		WORKBENCH_CHROMIUM="$$browser" $(BIN)/python -m pytest \
+			--numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(VENV)/.test js
 	$(BIN)/ruff check .
@@ -54,6 +60,10 @@ lint: $(VENV)/.test js
 
 js: .npm/.installed
 	.npm/node_modules/.bin/tsc --project tests/tsconfig.json
+
+docs: $(VENV)/.test
+	WORKBENCH_DOCS_EXECUTE=$(EXECUTE) $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going \
+		-d build/doctrees .docs build/docs
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.benchmarks $(ARGS)
@@ -104,8 +114,12 @@ lock: | $(VENV)/.python
 		--no-header --no-emit-options --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 		--constraint $(VENV)/torch.txt --output-file $(VENV)/pins.txt pyproject.toml
 	{ sed -n '/^#/p; /^[^#]/q' requirements.lock; \
-		sed -n 's/^\([A-Za-z0-9_.-]*==[^+ ;]*\)[^ ;]*/\1/p' $(VENV)/pins.txt; } > $(VENV)/requirements.lock
+		sed -n 's/^\([A-Za-z0-9_.-]*==[^+ ;]*\)[^ ;]*/\1/p' $(VENV)/pins.txt | LC_ALL=C sort; \
+	} > $(VENV)/requirements.lock
 	cp $(VENV)/requirements.lock requirements.lock
+
+address:
+	@$(PYTHON) -m tests.address "$(ADDRESS)"
 
 clean:
 	rm -rf $(VENV) .venv-peers .npm build dist .pytest_cache .ruff_cache test-results
