@@ -26,8 +26,8 @@ from workbench.training.config import Activation
 
 LAYER = 3
 KINDS: dict[str, Activation] = {"JumpReLU": "jumprelu", "TopK": "topk", "ReLU": "relu"}
-COMMON: dict[str, Any] = {"d_sae": 512, "target_l0": 16, "steps": 600, "batch_size": 1024, "lr": 4e-3}
-COMMON |= {"dead_tokens": 60_000, "revive_every": 50, "log_every": 10}
+COMMON: dict[str, Any] = {"d_sae": 512, "target_l0": 16, "steps": 600, "batch_size": 1024}
+COMMON |= {"lr": 4e-3, "dead_tokens": 60_000, "revive_every": 50, "log_every": 10}
 PEOPLE = ("Anna", "Martin", "Clara", "Daniel")
 GERMAN = ("das Boot", "die Stadt", "den Garten", "das Haus")
 ENGLISH = ("the boat", "the city", "the garden", "the house")
