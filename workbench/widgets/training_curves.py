@@ -32,7 +32,7 @@ class TrainingCurves(AskingWidget):
         ...     points=float32_bytes([[0, 1024, 0.9, 20.0, 0.0], [0, 2048, 0.7, 20.0, 0.1]]),
         ...     state="stopped",
         ... )
-        TrainingCurves(1 SAEs, 2 points, stopped)
+        TrainingCurves(1 SAE, 2 points, stopped)
     """
 
     _esm = source("shared.js", "training_chart.js", "training_curves.js")
@@ -86,7 +86,8 @@ class TrainingCurves(AskingWidget):
     def summary(self) -> str:
         """How many SAEs and points, and the state."""
         points = len(self.points) // (4 * len(FIELDS))
-        return f"{len(self.names)} SAEs, {points} points, {self.state}"
+        saes = f"{len(self.names)} SAE{'s' * (len(self.names) != 1)}"
+        return f"{saes}, {points} points, {self.state}"
 
     def static_html(self) -> str:
         """State, and of each SAE some of the figures, the last included."""
