@@ -112,6 +112,8 @@ NETWORK = {
     "ftplib",
 }
 HEAVY = {"torch", "transformers", "nnsight"}
+LATER = {"httpx", "plotly.subplots", "ray", "scipy", "sklearn", "networkx", "voila", "peft"}
+"""Slow to load, and needed by none of what a first heatmap shows."""
 
 
 @cache
@@ -169,9 +171,10 @@ def ours(names: set[str]) -> set[str]:
     return found
 
 
-def outside(name: str, packages: set[str]) -> set[str]:
+def outside(name: str, packages: set[str], *, inside_functions: bool = True) -> set[str]:
     """Those of `packages` that a module imports, whole or in part."""
-    return {p for p in packages for n in imported(name) if n == p or n.startswith(f"{p}.")}
+    names = imported(name, inside_functions=inside_functions)
+    return {p for p in packages for n in names if n == p or n.startswith(f"{p}.")}
 
 
 def at_import(name: str) -> set[str]:
@@ -217,6 +220,12 @@ def test_nnsight_is_imported_where_models_are_made_and_traced() -> None:
 def test_the_network_is_used_in_two_places() -> None:
     found = {name for name in modules() if outside(name, NETWORK) and not name.startswith(HUB)}
     assert not found, f"ask workbench.sae.hub or workbench.labels.web instead, in {sorted(found)}"
+
+
+def test_what_a_first_heatmap_does_without_is_loaded_by_what_needs_it() -> None:
+    found = {name: outside(name, LATER, inside_functions=False) for name in modules()}
+    early = {name: packages for name, packages in found.items() if packages}
+    assert not early, f"import it where it is used, as a first heatmap waits for it: {early}"
 
 
 def test_widgets_and_figures_work_without_torch() -> None:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 if TYPE_CHECKING:
     from workbench.analysis.lineage import Kin, Lineage
@@ -88,6 +87,9 @@ def calibration_curve(
         title: Of the figure.
         axis: Title of the strength's axis, unit included.
     """
+    # Here, not above: a lab that only draws widgets opens sooner without it.
+    from plotly.subplots import make_subplots
+
     figure = make_subplots(
         rows=len(curves),
         shared_xaxes=True,
@@ -560,6 +562,8 @@ def training_curves(
         title: Of the figure.
     """
     heads = ("FVU (log axis)", "L0 (active features a token)", "dead features (share)")
+    from plotly.subplots import make_subplots  # see calibration_curve
+
     figure = make_subplots(rows=1, cols=3, subplot_titles=heads, horizontal_spacing=0.08)
     for number, name in enumerate(targets):
         own = history[history["name"] == name]

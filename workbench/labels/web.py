@@ -13,17 +13,20 @@ import threading
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from time import sleep, time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import httpx
+if TYPE_CHECKING:
+    # At run time by the first request: it takes as long to load as a heatmap to draw.
+    import httpx
 
 TEMPORARY = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 TRIES = 5
 """Attempts at one request."""
 LONGEST_WAIT = 60.0
 """Seconds. A server that asks for a longer pause is not waited for: the error says how long."""
-TIMEOUT = httpx.Timeout(120.0, connect=10.0)
+TIMEOUT, CONNECT = 120.0, 10.0
+"""Seconds for an answer, and for a connection."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -87,9 +90,12 @@ class Web:
             self._client = None
 
     def _opened(self) -> httpx.Client:
+        import httpx
+
         with self._lock:  # jobs ask from several threads
             if self._client is None:
-                self._client = httpx.Client(timeout=TIMEOUT, follow_redirects=False)
+                timeout = httpx.Timeout(TIMEOUT, connect=CONNECT)
+                self._client = httpx.Client(timeout=timeout, follow_redirects=False)
             return self._client
 
     def get(self, path: str) -> bytes:
@@ -127,6 +133,8 @@ class Web:
         raise AssertionError
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        import httpx
+
         client = self._opened()
         for attempt in range(1, TRIES + 1):
             secret = self._secret()

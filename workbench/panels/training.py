@@ -15,7 +15,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from workbench.analysis.side_by_side import side_by_side
 from workbench.figures import training_curves
@@ -28,6 +27,8 @@ from workbench.training import ActivationStream, Measured, Together, TrainConfig
 from workbench.widgets import TrainingCurves, float32_bytes
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from workbench.lab import Lab
 
 State = Literal["reading", "running", "stopping", "stopped", "finished", "failed"]
