@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import pytest
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import workbench as wb
 from workbench.analysis.attribution import Attribution, Target, attribute
-from workbench.engine.edits import Clamp, Edit, Scale, Steer
+from workbench.engine.edits import Clamp, Edit, Freeze, Patch, Scale, Steer
 from workbench.engine.tracing import gradients, trace
 from workbench.features import Features
 from workbench.lab import Lab
@@ -150,6 +150,44 @@ def test_bos_is_left_out_of_every_ranking(model: Model, suite: RandomSuite) -> N
     assert min(found.to_frame()["position"]) > 0
     assert min(found.top(400)["position"]) > 0
     assert not torch.allclose(part.totals, dense.sum(0)), site
+
+
+AT_SITE: dict[str, tuple[Edit, ...]] = {
+    "scale": (Scale((1, 7), 3.0),),
+    "steer, on <bos> too": (Steer((1, 7), 4.0, unit="raw", positions=range(12)),),
+    "two, and one below": (*EDITS, Steer((1, 3), 4.0, unit="raw")),
+    "patch": (Patch(Site(1), 3 * torch.randn(12, 24, generator=torch.Generator().manual_seed(4))),),
+    "freeze": (EDITS[0], Freeze(Site(1))),
+}
+
+
+@pytest.mark.parametrize("name", list(AT_SITE))
+def test_a_check_takes_away_what_the_edited_run_has(
+    model: Model, suite: RandomSuite, name: str
+) -> None:
+    """With plain hooks: the stream after the edits is encoded, and ``f d`` taken from it."""
+    edits, site = AT_SITE[name], Site(1)
+    found = attribute(model, suite, prompt(model), aim(model), [site], edits=edits)
+    after = trace(model, [prompt(model)], [site], edits=edits, source=suite).activations[site][0]
+    sae, module = suite.saes[site], cast("Any", model.module)
+    taken = sae.encode(after)
+    taken[0] = 0
+
+    def score(stream: Tensor) -> float:
+        handle = module.model.layers[1].register_forward_hook(lambda *_: stream[None])
+        with torch.no_grad():
+            ids = torch.tensor([prompt(model).ids])
+            logits = module(input_ids=ids, use_cache=False).logits[0]
+        handle.remove()
+        return float(found.target.score(logits))
+
+    assert score(after) == pytest.approx(found.score, rel=1e-4)
+    frame = found.check(6).frame
+    wanted = [
+        found.score - score(after - taken[:, [i]] * sae.W_dec[i]) for i in frame["feature"].tolist()
+    ]
+    assert max(map(abs, wanted)) > 0.5
+    assert frame["ablation"].tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-2)
 
 
 def test_tables(model: Model, suite: RandomSuite) -> None:

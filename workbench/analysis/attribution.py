@@ -339,8 +339,20 @@ def attribute(
     if ends:
         _average(model, source, target, parts, ends, busy)
 
+    def without(site: Site, index: int) -> list[Edit]:
+        place = site.writes_at
+        others = [edit for edit in edits if edit.site.writes_at != place]
+        if len(others) == len(edits):
+            return [*edits, Ablate((site.layer, index), kind=site.kind)]
+        # Edits of one place are simultaneous: an ablation beside them would read the feature before
+        # they act, and take away another amount than was attributed.
+        taken = _share(source.sae_at(site), parts[site], index)
+        taken[0] = 0
+        left = found.activations[place][0].float() - taken
+        return [*others, Patch(place, left, positions=range(len(tokens)))]
+
     def ablate(features: Sequence[tuple[Site, int]]) -> list[float]:
-        each = [[*edits, Ablate((site.layer, i), kind=site.kind)] for site, i in features]
+        each = [without(site, index) for site, index in features]
         rows = scores_under(model, source, target, tokens, each, busy=busy)
         return [found.score - one for one in rows]
 
@@ -436,6 +448,13 @@ def features_part(sae: SAE, active: Features, x: Tensor) -> Tensor:
         out.index_add_(0, active.positions[block], rows * active.values[block, None])
     scale = sae.output_scale(x.to(device))
     return out if scale is None else out * scale.cpu()
+
+
+def _share(sae: SAE, part: Part, index: int) -> Tensor:
+    """What a feature writes at each token ``(pos, d_out)``, in float32."""
+    values, scale = part.activations.of(index)[:, None], sae.output_scale(part.read)
+    written = values * sae.W_dec[index].float().cpu()
+    return written if scale is None else written * scale
 
 
 def _part(sae: SAE, active: Features, x: Tensor, written: Tensor, slopes: Tensor) -> Part:
