@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import D_MODEL, HEAD_DIM, HEADS
+from conftest import D_MODEL, HEAD_DIM, HEADS, RandomSuite, random_sae
 from torch import Tensor
 
 import workbench as wb
@@ -237,6 +238,18 @@ def test_the_gain_is_that_of_typical_maxima_over_norms(lab: Lab) -> None:
     assert trend(sizes[0] / sizes[1]) == "strengthening"
     assert trend(sizes[1] / sizes[0]) == "fading"
     assert trend(1.2) == trend(1 / 1.2) == "steady"
+
+
+def test_where_an_sae_normalises_there_is_no_gain() -> None:
+    """The typical maximum of such an SAE is not in the units of the stream."""
+    below, above = Site(0), Site(1)
+    plain = {site: random_sae(site, D_MODEL, site.layer) for site in (below, above)}
+    ends = (above, 3), (below, 5)
+    assert gain(RandomSuite(plain), *ends) is not None
+    for site in plain:
+        for how in ("layer_norm", "constant_norm"):
+            mixed = {**plain, site: replace(plain[site], normalize=how)}
+            assert gain(RandomSuite(mixed), *ends) is None
 
 
 def test_without_calibration_there_is_no_gain(planted: Suite) -> None:

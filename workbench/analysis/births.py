@@ -119,7 +119,8 @@ def gain(source: FeatureSource, child: tuple[Site, int], parent: tuple[Site, int
 
     What a feature writes at its typical maximum over the mean norm there: streams grow from layer
     to layer and every reader divides by their norm. 1 is as strong; None where the suite does not
-    know these figures.
+    know these figures, or where an SAE normalises what it reads: what its feature writes then
+    depends on the token, too.
     """
     sizes = []
     for site, index in (child, parent):
@@ -127,7 +128,10 @@ def gain(source: FeatureSource, child: tuple[Site, int], parent: tuple[Site, int
             maximum, norm = source.typical_maximum(site, index), source.mean_norm(site)
         except ValueError:  # not calibrated, or it never fired
             return None
-        length = float(source.sae_at(site).direction(index).float().norm())
+        sae = source.sae_at(site)
+        if sae.normalize != "none":
+            return None
+        length = float(sae.direction(index).float().norm())
         sizes.append(maximum * length / norm)
     return sizes[0] / sizes[1]
 
