@@ -241,7 +241,9 @@ def test_a_second_click_on_the_same_opens_its_dashboard(app: App) -> None:
 
 
 def test_saved_as_one_file_with_all_that_is_drawn(app: App, tmp_path: Path) -> None:
-    found = app.save_html(tmp_path / "app.html").read_text(encoding="utf-8")
+    found = app.save_html(tmp_path / "new" / "app.html").read_text(encoding="utf-8")
+    with pytest.raises(IsADirectoryError, match="is a folder, and one file is written"):
+        app.save_html(tmp_path)
     assert app.evolution is not None
     assert found.count("render({ model: recordedModel(saved)") == len(app.page.parts()) == 5
     assert "://" not in found.replace("http://www.w3.org/2000/svg", "")

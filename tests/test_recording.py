@@ -320,6 +320,8 @@ def test_other_files_are_refused(file: Path, tmp_path: Path) -> None:
             open_run(path)
     with pytest.raises(FileNotFoundError, match=r"there is no file .*nowhere\.run"):
         open_run(tmp_path / "nowhere.run")
+    with pytest.raises(IsADirectoryError, match="is a folder, and a saved run is one file"):
+        open_run(tmp_path)
     save_file(
         {"x": torch.zeros(1)}, tmp_path / "new", {"format": "workbench-run-9", "header": "{}"}
     )

@@ -95,6 +95,52 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
         Index.open(tmp_path / "i.duckdb")
 
 
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError, match="is a folder, and an index is one file"):
+        Index.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("texts", "says"),
+    [
+        ([], "texts is empty: give at least one text"),
+        (iter(()), "texts is empty: give at least one text"),
+        (["", ""], "texts hold no token: give at least one text"),
+    ],
+)
+def test_no_text_is_refused_and_nothing_is_left(
+    model: Model, suite: Any, tmp_path: Path, texts: Any, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        indexed(model, suite, tmp_path / "i.duckdb", texts)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_only_the_pass(
+    model: Model, suite: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("workbench.index.publish.write_meta", full)
+        with pytest.raises(OSError, match="no space left"):
+            indexed(model, suite, tmp_path / "i.duckdb", corpus(9))
+    assert [path.name for path in tmp_path.iterdir()] == ["i.duckdb.building"]
+    assert indexed(model, suite, tmp_path / "i.duckdb", corpus(9)).finished
+
+
+def test_an_index_goes_into_a_new_folder_and_not_over_a_folder(
+    model: Model, suite: Any, tmp_path: Path
+) -> None:
+    index = indexed(model, suite, tmp_path / "new" / "i.duckdb", corpus(9))
+    assert index.path.is_file()
+    with pytest.raises(IsADirectoryError, match="new is a folder, and one file is written"):
+        indexed(model, suite, tmp_path / "new", corpus(9))
+    with pytest.raises(ValueError, match="the path is empty"):
+        indexed(model, suite, "", corpus(9))  # pyright: ignore[reportArgumentType]
+
+
 def test_a_closed_index_says_so(model: Model, suite: Any, tmp_path: Path) -> None:
     with indexed(model, suite, tmp_path / "i.duckdb", corpus(3 + 6)) as index:
         assert index.feature((1, "res"), 1).fires

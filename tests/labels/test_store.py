@@ -249,6 +249,13 @@ def test_another_or_damaged_file_is_refused_untouched(make, tmp_path: Path) -> N
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
+def test_a_folder_is_refused_with_a_name_to_give(tmp_path: Path) -> None:
+    with pytest.raises(
+        IsADirectoryError, match=r"is a folder, and labels .* such as .*labels\.sqlite"
+    ):
+        Labels(tmp_path, model="m")
+
+
 def test_impossible_entries_are_refused(labels: Labels) -> None:
     with pytest.raises(ValueError, match="method must be one of manual, automatic"):
         labels.add(Label(SITE, 1, "x", "guess"))

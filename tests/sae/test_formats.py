@@ -649,6 +649,16 @@ def test_saving_over_the_file_it_was_read_from_works(tmp_path) -> None:
     assert torch.equal(sae.encode(x), wanted)
 
 
+def test_an_sae_is_saved_to_a_folder_with_a_name(tmp_path) -> None:
+    sae = toy()
+    with pytest.raises(ValueError, match="the path is empty: give the name"):
+        sae.save("")
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(NotADirectoryError, match=r"a\.txt is a file, and a folder is needed"):
+        sae.save(tmp_path / "a.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_what_is_not_finite_is_not_saved(tmp_path) -> None:
     sae = toy()
     sae.W_dec[3, 3] = torch.nan

@@ -164,6 +164,20 @@ def assert_matches(pattern: str, text: str) -> None:
     assert re.search(pattern, text), f"{pattern!r} is not in {text!r}"
 
 
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    for name, content, said in (
+        ("photo.jpg", bytes(range(128, 256)), "it is no text"),
+        ("list.json", b"[]", "its format is 'list'"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(RecipeError, match=f"{name} cannot be read as a recipe: {said}"):
+            wb.open_recipe(tmp_path / name)
+    with pytest.raises(IsADirectoryError, match="is a folder, and a saved recipe is one file"):
+        wb.open_recipe(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*: give the path of a saved"):
+        wb.open_recipe(tmp_path / "nowhere.json")
+
+
 @pytest.mark.parametrize("text", ["", "{", "[1, 2", '{"format": "workbench-recipe", "version": 1'])
 def test_broken_json_says_where(text: str) -> None:
     with pytest.raises(RecipeError, match=r"no JSON: .* line 1, column \d+"):

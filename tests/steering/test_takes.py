@@ -193,5 +193,9 @@ def test_other_files_are_refused(panel: Steering, tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=said):
             wb.open_steering(tmp_path / name)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(
+        FileNotFoundError, match=r"there is no file .*nowhere: give the path of a rec"
+    ):
         wb.open_steering(tmp_path / "nowhere")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        wb.open_steering(tmp_path)

@@ -130,8 +130,22 @@ def test_a_stop_is_heard_while_the_pool_is_filled(
     assert training.job.join(60)
     assert training.state == "stopped"
     assert training._together.step_count == 0
-    with pytest.raises(ValueError, match="has seen no activations"):
+    with pytest.raises(ValueError, match="nothing was trained: it ended before the first step"):
         training.wait()
+
+
+def test_what_is_asked_before_a_step_is_told_to_wait(
+    start: Callable[..., Training], tmp_path: Path
+) -> None:
+    training = start(configs(5), synchronous=True)
+    for ask in (
+        lambda: training.saes,
+        lambda: training.evaluate(["One text."]),
+        lambda: training.save(tmp_path / "mine"),
+    ):
+        with pytest.raises(ValueError, match=r"nothing is trained yet: training\.wait\(\) waits"):
+            ask()
+    assert not (tmp_path / "mine").exists()
 
 
 def test_an_interrupt_of_wait_stops_and_returns_what_there_is(

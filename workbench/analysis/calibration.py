@@ -19,7 +19,7 @@ import pandas as pd
 from workbench.analysis.fluency import FLUENT_EXCESS, FLUENT_REPETITION
 from workbench.engine.edits import Feature, Unit
 from workbench.figures import Curve, calibration_curve
-from workbench.files import write_whole
+from workbench.files import readable, write_whole
 from workbench.sites import Kind
 
 if TYPE_CHECKING:
@@ -205,8 +205,9 @@ class Calibration:
         Raises:
             ValueError: If the file is no calibration.
         """
+        path = readable(path, "a saved calibration")
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
             if found.pop("format") != FORMAT:
                 raise KeyError
             points = tuple(Point(**point) for point in found.pop("points"))

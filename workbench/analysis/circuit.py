@@ -19,7 +19,7 @@ import pandas as pd
 
 from workbench.analysis.attribution import Target
 from workbench.analysis.faithfulness import Faithfulness
-from workbench.files import write_whole
+from workbench.files import readable, write_whole
 from workbench.sites import Site
 from workbench.tokens import Tokens
 
@@ -231,8 +231,9 @@ class Circuit:
         Raises:
             ValueError: If the file is no saved circuit.
         """
+        path = readable(path, "a saved circuit")
         try:
-            found = json.loads(Path(path).read_text(encoding="utf-8"))
+            found = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is not a saved circuit: {error}") from error
         return cls.of_json(found)

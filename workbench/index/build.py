@@ -17,6 +17,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from workbench.engine.binding import FeatureSource
+from workbench.files import writable
 from workbench.index.cluster import counted
 from workbench.index.corpus import (
     Document,
@@ -80,7 +81,9 @@ def build(
 
     Raises:
         NotAnIndexError: If `path` holds something else; it is left as it is.
-        ValueError: If `path` holds the index of something else, or the job does not fit.
+        OSError: If `path` is a folder, or lies where nothing can be written.
+        ValueError: If `path` holds the index of something else, `texts` hold no token, or the job
+            does not fit.
         BlockingIOError: If another pass is at work on it.
     """
     sites = tuple(sorted({site.check(model.config) for site in sites}))
@@ -88,7 +91,7 @@ def build(
         raise ValueError("there is no site to index: open the lab with SAEs, or name sites")
     known = [_known(source, site) for site in sites]
     folder = Path(mkdtemp(prefix="workbench-index-")) if path is None else None
-    path = folder / "index.duckdb" if folder else Path(path or "")
+    path = folder / "index.duckdb" if folder else _place(path or "")
     building = path.with_name(f"{path.name}.building")
     with ExitStack() as undo:
         if folder:
@@ -110,23 +113,33 @@ def build(
         with Journal(building, identity) as journal:
             run = Pass(model, source, texts, known, settings, journal)
             done = run.go(progress=progress, stop=stop or threading.Event(), ray=ray)
-            publish(
-                path,
-                journal,
-                known,
-                run.counter.states,
-                run.counter.sample,
-                pairs=settings.pairs,
-                tokenizer=model.tokenizer,
-                meta={"model": model.name, "identity": identity, "finished": done, **run.summary()},
-            )
+            found = run.summary()
+            if found["tokens"]:
+                publish(
+                    path,
+                    journal,
+                    known,
+                    run.counter.states,
+                    run.counter.sample,
+                    pairs=settings.pairs,
+                    tokenizer=model.tokenizer,
+                    meta={"model": model.name, "identity": identity, "finished": done, **found},
+                )
         if done:
             building.unlink()
+        if not found["tokens"]:
+            what = "hold no token" if found["documents"] else "is empty"
+            raise ValueError(f"texts {what}: give at least one text that says something")
         index = Index.open(path)
         if folder:
             undo.pop_all()
             weakref.finalize(index, shutil.rmtree, folder, ignore_errors=True)
         return index
+
+
+def _place(path: str | Path) -> Path:
+    """Where to write; a finished index may lie where nothing can be written."""
+    return Path(path) if Path(path).is_file() else writable(path)
 
 
 def _known(source: FeatureSource, site: Site) -> KnownSite:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
 
+from workbench.files import replaced_whole
 from workbench.index.best import Best
 from workbench.index.files import FORMAT, Journal, attach, transaction, write_meta
 from workbench.index.identity import KnownSite
@@ -61,27 +63,23 @@ def publish(
         tokenizer: Of transformers, for the strings of the tokens.
         meta: What is known of the whole.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    partial.unlink(missing_ok=True)
-    out = attach(partial, write=True)
-    try:
-        with transaction(out):
-            starts = _texts(out, journal, tokenizer)
-            names = [
-                (i, one.site.layer, one.site.kind, one.d_sae, one.name)
-                for i, one in enumerate(sites)
-            ]
-            out.executemany("INSERT INTO db.sites VALUES (?, ?, ?, ?, ?)", names)
-            for number, state in enumerate(states):
-                sampled = _pairs(out, number, state.d_sae, sample, pairs)
-                _features(out, number, state, sampled)
-                _examples(out, number, state.top, 0, starts)
-                _examples(out, number, state.strata, state.shape.all_ranges, starts)
-            write_meta(out, {"format": FORMAT, **meta})
-        out.execute("CHECKPOINT db")
-    finally:
-        out.close()
-    partial.replace(path)
+    with replaced_whole(path) as partial:
+        partial.unlink(missing_ok=True)  # of a pass that was killed while it wrote this
+        with closing(attach(partial, write=True)) as out:
+            with transaction(out):
+                starts = _texts(out, journal, tokenizer)
+                names = [
+                    (i, one.site.layer, one.site.kind, one.d_sae, one.name)
+                    for i, one in enumerate(sites)
+                ]
+                out.executemany("INSERT INTO db.sites VALUES (?, ?, ?, ?, ?)", names)
+                for number, state in enumerate(states):
+                    sampled = _pairs(out, number, state.d_sae, sample, pairs)
+                    _features(out, number, state, sampled)
+                    _examples(out, number, state.top, 0, starts)
+                    _examples(out, number, state.strata, state.shape.all_ranges, starts)
+                write_meta(out, {"format": FORMAT, **meta})
+            out.execute("CHECKPOINT db")
 
 
 def _texts(out: duckdb.DuckDBPyConnection, journal: Journal, tokenizer: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 
+from workbench.files import readable
 from workbench.index.corpus import WINDOW
 from workbench.index.files import FORMAT, NotAnIndexError, attach, read_meta
 from workbench.index.identity import of_sae
@@ -39,14 +40,17 @@ class Index:
         """Open an index.
 
         Raises:
-            FileNotFoundError: If there is no file.
+            OSError: If there is no file, or it is a folder.
             NotAnIndexError: If it is something else, or damaged; it is left as it is.
         """
-        path = Path(path)
-        if not path.is_file():
-            building = path.with_name(f"{path.name}.building")
+        try:
+            path = readable(path, "an index")
+        except FileNotFoundError:
+            building = Path(f"{path}.building")
             hint = f"; {building} is of a pass that did not end" if building.exists() else ""
-            raise FileNotFoundError(f"there is no index at {path}{hint}: lab.index makes one")
+            raise FileNotFoundError(
+                f"there is no index at {path}{hint}: lab.index makes one"
+            ) from None
         connection = attach(path)
         try:
             return cls(path, connection, read_meta(connection, path, FORMAT))

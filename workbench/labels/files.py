@@ -53,6 +53,11 @@ class Form:
             NotLabelsError: If it is another kind of file, or damaged; it is left as it is.
             OSError: If it cannot be made.
         """
+        if path.is_dir():
+            raise IsADirectoryError(
+                f"{path} is a folder, and {self.what} are kept in one file: give a name in it, "
+                f"such as {path / LABELS_FILE}"
+            )
         if not path.exists():
             self._make(path)
         self._check_header(path)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.files import write_whole
 from workbench.panels import app_search
 from workbench.panels.app_page import HINT, TABS, Page
 from workbench.panels.app_panels import Beside, Pin
@@ -240,8 +241,7 @@ class App:
                     self._beside.show_evolution(self.run, *self._wanted.feature)
             self.page.head.busy = ""
             text = pages(self.page.parts(), f"workbench · {self.lab.engine.name}")
-        Path(path).write_text(text, encoding="utf-8")
-        return Path(path)
+        return write_whole(path, text)
 
     def static_html(self) -> str:
         """All that is drawn, as plain HTML for viewers that run nothing."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from workbench.files import write_whole
+from workbench.files import readable, write_whole
 from workbench.widgets import SteeringPanel
 from workbench.widgets.steering_panel import CHECKS, TAKE
 
@@ -78,11 +78,12 @@ class SteeringRecord:
         """Read what `save` wrote.
 
         Raises:
-            FileNotFoundError: If there is no such file.
+            OSError: If there is no such file, or it is a folder.
             ValueError: If it is something else, was cut off, or is of a newer workbench.
         """
+        path = readable(path, "a recording of a steering panel")
         try:
-            data = json.loads(Path(path).read_text(encoding="utf-8"))
+            data = json.loads(path.read_text(encoding="utf-8"))
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{path} is no recording of a steering panel, or was cut off on its way ({error})"

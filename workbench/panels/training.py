@@ -170,6 +170,12 @@ class Training(Panel[TrainingCurves]):
             ValueError: If nothing was trained yet.
         """
         with self._lock:
+            if not self._together.step_count:
+                raise ValueError(
+                    "nothing was trained: it ended before the first step; train again"
+                    if self._ended
+                    else "nothing is trained yet: training.wait() waits for the end"
+                )
             return self._together.saes(model=self.lab.engine.name)
 
     @property

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workbench.engine.edits import Edit, freeze_rest
 from workbench.engine.writing import check_sampling
-from workbench.files import write_whole
+from workbench.files import readable, write_whole
 from workbench.recipes.fields import check_finite, checked_fields
 from workbench.recipes.rows import Row, acting
 from workbench.recipes.saes import Used, missing, needed_features, unlike, used
@@ -251,9 +251,19 @@ def open_recipe(path: str | Path) -> Recipe:
     """Open a saved recipe.
 
     Raises:
-        RecipeError: If the file is none, or of another version; lists what is wrong.
+        OSError: If there is no such file, or it is a folder.
+        RecipeError: If the file is none, or of another version; names it and lists what is wrong.
     """
-    return Recipe.from_json(Path(path).read_text(encoding="utf-8"))
+    path = readable(path, "a saved recipe")
+    what = f"{path} cannot be read as a recipe"
+    try:
+        return Recipe.from_json(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise RecipeError(
+            what, [f"it is no text ({error.reason}); Recipe.save writes one"]
+        ) from None
+    except RecipeError as error:
+        raise RecipeError(what, error.problems) from None
 
 
 def check_turns(turns: object) -> Sequence[Mapping[str, str]]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from workbench.files import replaced_whole
+from workbench.files import readable, replaced_whole
 
 
 def write_box(
@@ -53,12 +53,10 @@ def read_box(path: str | Path, what: str) -> tuple[dict[str, str], dict[str, Ten
         what: What it should be, for the message.
 
     Raises:
-        FileNotFoundError: If there is none.
+        OSError: If there is none, or it is a folder.
         ValueError: If it is no such file, or cut off.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+    path = readable(path, what)
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)

@@ -29,6 +29,7 @@ import ipywidgets
 import traitlets
 
 from workbench.colab import enable_widgets
+from workbench.files import write_whole
 
 HERE = Path(__file__).parent
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./[a-z_]+\.js";\n', re.MULTILINE)
@@ -228,9 +229,7 @@ class Widget(anywidget.AnyWidget):
         Returns:
             The path of the file.
         """
-        target = Path(path)
-        target.write_text(self.page(title if title is not None else self.title), encoding="utf-8")
-        return target
+        return write_whole(path, self.page(title if title is not None else self.title))
 
     def page(self, title: str) -> str:
         """The HTML of `save_html`."""

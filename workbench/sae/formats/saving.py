@@ -14,6 +14,7 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from workbench.files import writable_folder
 from workbench.sae.base import SAE, Normalize
 from workbench.sae.formats.files import check_finite
 from workbench.sae.formats.places import hook_name
@@ -51,13 +52,13 @@ def save_sae_lens(sae: SAE, folder: str | Path) -> Path:
         The folder.
 
     Raises:
-        ValueError: SAELens has no architecture for it, or a value is not finite.
+        ValueError: SAELens has no architecture for it, a value is not finite, or the path is empty.
+        OSError: The folder cannot be made or written to.
     """
-    folder = Path(folder)
     tensors, config = _written(sae)
     for name, tensor in tensors.items():
-        check_finite(folder / WEIGHTS, name, tensor)
-    folder.mkdir(parents=True, exist_ok=True)
+        check_finite(Path(folder, WEIGHTS), name, tensor)
+    folder = writable_folder(folder)
     text = json.dumps(config, indent=2) + "\n"
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=folder) as name:
         weights, described = Path(name, WEIGHTS), Path(name, CONFIG)
