@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from workbench.lab import Lab
 from workbench.sae import SAE
 from workbench.sites import Site
 from workbench.training import Together, TrainConfig
+from workbench.training.trainer import Trainer
 
 D_IN, D_SAE, TRUE = 24, 48, 32
 CONFIG = TrainConfig(
@@ -76,6 +78,38 @@ def test_the_planted_directions_are_found_at_the_l0_that_was_asked_for(
     drawn = torch.randn(D_SAE, D_IN, generator=torch.Generator().manual_seed(9))
     drawn /= drawn.norm(dim=1, keepdim=True)
     assert float((stream.directions @ drawn.T).max()) < 0.8
+
+
+@pytest.mark.parametrize("done", [2, 10, 120, 121])
+def test_a_jumprelu_that_is_stopped_early_is_what_was_trained(done: int) -> None:
+    """Up to step 120 of 300 it selects as a TopK does, with a k that falls to the target."""
+    stream, trainer = Planted(), Trainer(replace(CONFIG, log_every=1), D_IN)
+    for _ in range(done - 1):
+        trainer.step(stream.batch(256)[0])
+    before = trainer.sae()  # of the next step's function, so that its figures can be compared
+    x = stream.batch(256)[0]
+    figures = trainer.step(x)
+    after = trainer.sae()
+    again = Trainer(trainer.config, D_IN)
+    again.load_state_dict(trainer.state_dict())
+    for name in ("k", "activation"):
+        assert getattr(again.sae(), name) == getattr(after, name)
+    assert after.activation == ("topk" if done <= 120 else "jumprelu")
+    assert (after.threshold is None) == (done <= 120)
+    if done > 120:
+        return
+    f = replace(before, k=after.k, activation="topk", threshold=None).encode(x)
+    assert float((f > 0).float().sum(1).mean()) == pytest.approx(figures["l0"], abs=1e-3)
+    residual = (before.decode(f) - x).square().sum() / (x - x.mean(0)).square().sum()
+    assert float(residual) == pytest.approx(figures["fvu"], rel=1e-3)
+    assert after.k == {2: 9, 10: 8, 120: 3}[done]
+
+
+def test_a_jumprelu_without_steps_for_its_thresholds_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"topk_until=1\.0: expected below 1 .*activation='topk'"):
+        replace(CONFIG, topk_until=1.0)
+    for kind in ("topk", "relu"):
+        assert replace(CONFIG, activation=kind, topk_until=1.0).topk_until == 1
 
 
 def test_every_sae_saw_the_same_tokens_and_the_history_says_how_many(
@@ -149,6 +183,16 @@ def test_side_by_side_agrees_with_check_and_sees_what_was_done_to_an_sae(pocket:
     assert table.loc["halved", "dead"] >= 0.5 > row["dead"]
     assert table.loc["halved", "l0"] < row["l0"]
     assert table.loc["halved", "recovered"] < row["recovered"]
+
+
+def test_names_are_the_users_own(pocket: Lab) -> None:
+    passages = [pocket.tokens(text[:200]) for text in pocket.suite.sample[:2]]
+    sae = pocket.sae(layer=3)
+    saes = {"a": sae, "b": scaled(sae, 0.5)}
+    usual = side_by_side(pocket.engine, saes, passages)
+    taken = side_by_side(pocket.engine, {"clean": saes["a"], "zero": saes["b"]}, passages)
+    assert list(taken.index) == ["clean", "zero"]
+    pd.testing.assert_frame_equal(taken.reset_index(drop=True), usual.reset_index(drop=True))
 
 
 def test_only_saes_of_one_site_are_compared(pocket: Lab) -> None:

@@ -106,7 +106,9 @@ def test_the_same_seed_trains_the_same_sae(start: Callable[..., Training]) -> No
     assert not torch.equal(first["Top"].W_dec, other["Top"].W_dec)
 
 
-def test_stop_ends_it_and_what_was_trained_can_be_used(start: Callable[..., Training]) -> None:
+def test_stop_ends_it_and_what_was_trained_can_be_used(
+    start: Callable[..., Training], pocket: Lab, tmp_path: Path
+) -> None:
     training = start(configs(1_000_000))
     until(lambda: training.state == "running" and training._together.step_count > 3)
     halfway = training.saes["Top"]  # also before the end
@@ -116,6 +118,9 @@ def test_stop_ends_it_and_what_was_trained_can_be_used(start: Callable[..., Trai
     assert training.widget.status.startswith("stopped · step ")
     assert 3 < training._together.step_count < 1_000_000
     assert saes["Top"].W_dec.shape == halfway.W_dec.shape
+    # Its thresholds were not trained yet, so that it is the TopK that was.
+    kept = pocket.sae(training.save(tmp_path)["Jump"])
+    assert (kept.activation, kept.threshold, kept.k) == ("topk", None, saes["Jump"].k)
     # A stop that comes late leaves the word that stands there.
     training.stop()
     assert training.state == "stopped"
@@ -263,6 +268,8 @@ def test_evaluation_puts_others_beside_them(done: Training, pocket: Lab) -> None
     table = done.evaluate(held_out, others={"shipped": pocket.sae(layer=1)})
     assert list(table.index) == ["Jump", "Top", "L1", "shipped"]
     assert table.loc["shipped", "fvu"] == table["fvu"].min()
+    with pytest.raises(ValueError, match=r"others has 'Top', which is the name .*'Jump', 'Top'"):
+        done.evaluate(held_out, others={"Top": pocket.sae(layer=1)})
     # A text that is longer than the context is cut, not refused.
     assert done.evaluate(["Anna loved the boat. " * 200])["tokens"].iloc[0] == 255
 

@@ -53,19 +53,21 @@ def side_by_side(model: Model, saes: Mapping[str, SAE], texts: Sequence[Tokens])
     if sum(len(text) - 1 for text in texts) < 2:
         raise ValueError("the texts have fewer than two tokens after <bos>: give longer ones")
     target, parts = site.writes_at, []
-    losses = dict.fromkeys(["clean", "zero", *saes], 0.0)
+    clean_loss = zero_loss = 0.0
+    losses = dict.fromkeys(saes, 0.0)
     for text in texts:
         clean = trace(model, [text], sorted({site, target}))
         x = clean.activations[site][0]
-        losses["clean"] += next_token_loss(clean.logits[0], text)
-        losses["zero"] += _patched(
-            model, text, target, torch.zeros_like(clean.activations[target][0])
-        )
+        clean_loss += next_token_loss(clean.logits[0], text)
+        zero_loss += _patched(model, text, target, torch.zeros_like(clean.activations[target][0]))
         for name, sae in saes.items():
             losses[name] += _patched(model, text, target, _written(sae, x))
         parts.append((x[1:], clean.activations[target][0, 1:]))
     x, y = (torch.cat(column) for column in zip(*parts, strict=True))
-    rows = [_row(sae, x, y, losses, name) for name, sae in saes.items()]
+    rows = [
+        _row(sae, x, y, clean=clean_loss, spliced=losses[name], zero=zero_loss)
+        for name, sae in saes.items()
+    ]
     return pd.DataFrame(rows, index=pd.Index(list(saes), name="SAE"))
 
 
@@ -79,7 +81,8 @@ def _patched(model: Model, text: Tokens, site: Site, put: Tensor) -> float:
     return next_token_loss(trace(model, [text], edits=[Patch(site, put)]).logits[0], text)
 
 
-def _row(sae: SAE, x: Tensor, y: Tensor, losses: Mapping[str, float], name: str) -> dict:
+def _row(sae: SAE, x: Tensor, y: Tensor, *, clean: float, spliced: float, zero: float) -> dict:
+    """The figures of an SAE, from what was read and the three summed losses."""
     active = torch.zeros(sae.config.d_sae, dtype=torch.int64)
     parts = []
     with torch.inference_mode():
@@ -89,7 +92,6 @@ def _row(sae: SAE, x: Tensor, y: Tensor, losses: Mapping[str, float], name: str)
             parts.append(sae.decode(f, block).float().cpu())
     put, y = torch.cat(parts), y.float()
     u, v = ((z.double() - y.double().mean(0)) for z in (y, put))
-    clean, spliced, zero = losses["clean"], losses[name], losses["zero"]
     return {
         "l0": float(active.sum()) / len(x),
         "fvu": fvu(y, put),

@@ -199,12 +199,23 @@ class Training(Panel[TrainingCurves]):
 
         Args:
             texts: Some thousand tokens at least; each text is cut to the model's context.
-            others: More SAEs of the same site to set beside them.
+            others: More SAEs of the same site to set beside them, by names of their own.
 
         Returns:
             See `workbench.analysis.side_by_side`.
+
+        Raises:
+            ValueError: If nothing was trained yet, or one of `others` has the name of a trained
+                one.
         """
-        saes = {**self.saes, **(others or {})}
+        saes = self.saes
+        twice = [name for name in others or {} if name in saes]
+        if twice:
+            raise ValueError(
+                f"others has {', '.join(map(repr, twice))}, which is the name of an SAE that was "
+                f"trained here ({', '.join(map(repr, saes))}): give it another name"
+            )
+        saes |= others or {}
         room = self.lab.engine.context - 1
         ids = self.lab.tokenizer(
             [text.text for text in read_texts(texts)], add_special_tokens=False, verbose=False

@@ -35,10 +35,10 @@ class TrainConfig:
         lr: Peak learning rate.
         warmup_steps: Steps over which the rate rises from a tenth of `lr` to `lr` on a cosine.
         threshold_lr: Learning rate of the thresholds, as a multiple of `lr` (JumpReLU).
-        topk_until: Share of the steps in which a JumpReLU is trained as a TopK with k =
-            `target_l0`; then one threshold for all features that gives this L0 takes over, and
-            training parts them. A short run learns its directions faster this way. 0 starts with
-            thresholds.
+        topk_until: Share of the steps, below 1, in which a JumpReLU is trained as a TopK with the
+            step's target as k; then one threshold for all features that gives `target_l0` takes
+            over, and training parts them. A short run learns its directions faster this way. 0
+            starts with thresholds. What is stopped before is a TopK.
         decay_fraction: Last share of the steps, over which the rate falls linearly to zero. 0
             keeps it constant as Gemma Scope does; a short run gains fidelity from a decay.
         betas: Decay rates of Adam's two moments. Gemma Scope's first is 0.
@@ -98,6 +98,11 @@ class TrainConfig:
             self._check(name, low=0)
         for name in ("decay_fraction", "sparsity_warmup", "revive_until", "topk_until"):
             self._check(name, low=0, high=1)
+        if self.activation == "jumprelu" and self.topk_until == 1:
+            raise ValueError(
+                f"topk_until={self.topk_until!r}: expected below 1 for a JumpReLU, which needs "
+                "steps for its thresholds; activation='topk' trains a TopK to the end."
+            )
         for name in ("lr", "adam_eps", "bandwidth", "threshold_lr"):
             self._check(name, low=0, strict=True)
         if self.sparsity is None:

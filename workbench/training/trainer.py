@@ -163,7 +163,7 @@ class Trainer:
         switch = math.ceil(self.config.topk_until * self.config.steps)
         if self.config.activation == "jumprelu" and self.step_count == switch:
             self._start_thresholds(x)
-        penalty = self._penalty()
+        penalty = self._penalty(self.step_count)
         result = sparse_gradients(x, y, self._parameters, penalty, self._gradients)
         rate = self.config.learning_rate(self.step_count)
         self._update(rate)
@@ -187,6 +187,9 @@ class Trainer:
         a feature's activation is in raw units of what is written: `W_enc' = W_enc C_out / C_in`,
         and everything else is multiplied by ``C_out``. For an autoencoder the two are one.
 
+        A JumpReLU whose thresholds are not trained yet (`TrainConfig.topk_until`) is the TopK that
+        the last step trained: with thresholds it would be another function than was measured.
+
         Args:
             model: Name of the model whose activations these are.
             layer: Its layer.
@@ -199,7 +202,8 @@ class Trainer:
         if not self._scale_in:
             raise ValueError(f"{self!r} has seen no activations: call set_normalisation or step.")
         parts, scale = self._parameters, self._scale_out
-        jumprelu, topk = (self.config.activation == name for name in ("jumprelu", "topk"))
+        trained = self._penalty(max(0, self.step_count - 1))
+        jumprelu, topk = (trained.activation == name for name in ("jumprelu", "topk"))
         bias = parts.b_enc - parts.encoder @ parts.b_dec if self.centered else parts.b_enc
         config = SAEConfig(
             model=model,
@@ -218,8 +222,8 @@ class Trainer:
             W_dec=parts.decoder.clone(),
             b_dec=parts.b_dec * scale,
             threshold=parts.threshold * scale if jumprelu else None,
-            activation=self.config.activation,
-            k=self.config.k if topk else None,
+            activation="topk" if topk else self.config.activation,
+            k=trained.k if topk else None,
             config=config,
         )
 
@@ -291,15 +295,16 @@ class Trainer:
         else:
             parts.encoder.copy_(parts.decoder)
 
-    def _penalty(self) -> Penalty:
+    def _penalty(self, step: int) -> Penalty:
+        """What decides on activity in a step, and its price."""
         config = self.config
         relu = config.activation == "relu"
         annealed = config.activation == "jumprelu"
         return Penalty(
-            activation="topk" if self._selects() else config.activation,
+            activation="topk" if self._selects(step) else config.activation,
             center=self.centered,
             bandwidth=config.bandwidth,
-            target_l0=config.target_at(self.step_count) if annealed else config.target_l0,
+            target_l0=config.target_at(step) if annealed else config.target_l0,
             weight=self._l1 if relu else config.weight,
         )
 
@@ -338,10 +343,10 @@ class Trainer:
         if self.config.activation == "jumprelu":
             parts.threshold.clamp_(min=TINY)
 
-    def _selects(self) -> bool:
-        """Whether a JumpReLU is in its first part, trained as a TopK."""
+    def _selects(self, step: int) -> bool:
+        """Whether a step is of the first part of a JumpReLU, which is trained as a TopK."""
         first = self.config.topk_until * self.config.steps
-        return self.config.activation == "jumprelu" and self.step_count < first
+        return self.config.activation == "jumprelu" and step < first
 
     def _start_thresholds(self, x: Tensor) -> None:
         """One threshold for all that gives the target L0 on a batch; training parts them."""
