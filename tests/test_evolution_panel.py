@@ -98,7 +98,7 @@ def test_features_are_named_in_every_way(run: Run, feature: tuple[int, int]) -> 
         run.evolution()
     with pytest.raises(ValueError, match="feature index 5000"):
         run.evolution((3, 5000))
-    with pytest.raises(ValueError, match=r"is \(layer, index\) or \(layer, index, kind\), got"):
+    with pytest.raises(TypeError, match=r"a feature is \(layer, index\), such as .*; got \(3,\)"):
         run.evolution([(3,)])
     with pytest.raises(ValueError, match="unknown kind of site 'ress'"):
         run.evolution(feature, "ress")  # pyright: ignore[reportArgumentType]

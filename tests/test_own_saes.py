@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 import workbench as wb
 from workbench.analysis.evaluation import typical_maxima
+from workbench.index.identity import of_sae
 from workbench.lab import Lab
 from workbench.sae import SAE
 from workbench.sites import Site
@@ -140,3 +142,63 @@ def test_passages_of_the_one_before_it_are_not_taken_for_its_own(lab: Lab) -> No
         with pytest.raises(ValueError, match="made with another SAE at layer 6 res"):
             ask()
     assert lab.autolabel([(4, 231)])
+
+
+def test_a_run_follows_the_sae_in_use(lab: Lab) -> None:
+    run = lab.run("The capital of France is")
+    site, token = Site(3), " Paris"
+    run.attribution(token, sites=[site])
+    run.lineage((3, 5))
+    before = run.fit(3).fvu
+    lab.use(reordered(lab.sae(layer=3)))
+    fresh = lab.run("The capital of France is")
+    assert torch.equal(run.features(3).dense(), fresh.features(3).dense())
+    assert run.fit(3).fvu == pytest.approx(before)
+    assert not run.results.lineages, "a recording must not keep ways through the SAE that was there"
+    mine, theirs = (one.attribution(token, sites=[site]).top(5) for one in (run, fresh))
+    assert mine.equals(theirs)
+    how = {"layers": [3, 5], "k": 5}
+    assert run.circuit(token, **how).faithfulness == fresh.circuit(token, **how).faithfulness
+
+
+def test_a_map_follows_the_sae_in_use(lab: Lab) -> None:
+    run = lab.run("The capital of France is")
+    drawn = run.evolution((3, 5), synchronous=True)
+    kin = [(one.site, one.index, one.cosine) for one in drawn.lineage.kin if one.site != Site(3)]
+    lab.use(reordered(lab.sae(layer=3)))
+    drawn.follow((3, 6))  # the same feature under its new number
+    now = [(one.site, one.index, one.cosine) for one in drawn.lineage.kin if one.site != Site(3)]
+    assert [one[:2] for one in now] == [one[:2] for one in kin]
+    assert [one[2] for one in now] == pytest.approx([one[2] for one in kin])
+    assert drawn.lineage.origin == (Site(3), 6)
+
+
+def test_what_was_said_of_the_shipped_one_is_said_of_its_copy(lab: Lab, tmp_path: Path) -> None:
+    lab.labels.set((3, 27), "my numbers")
+    lab.labels.note((3, 27), "my note")
+    lab.use(lab.sae(lab.sae(layer=3).save(tmp_path)))
+    assert lab.suite.label(Site(3), 27) == "my numbers"
+    assert lab.labels.notes(Site(3), 27) == "my note"
+    lab.use(reordered(lab.sae(layer=3)))
+    assert lab.suite.label(Site(3), 27) == lab.labels.notes(Site(3), 27) == ""
+
+
+@pytest.mark.parametrize(
+    "does", [{"k": 4}, {"normalize": "layer_norm"}, {"apply_b_dec_to_input": True}]
+)
+def test_an_index_knows_what_an_sae_does_with_its_weights(lab: Lab, does: dict[str, Any]) -> None:
+    sae = replace(lab.sae(layer=3), activation="topk", k=16, threshold=None)
+    other = replace(sae, **does)
+    assert of_sae(sae) != of_sae(other)
+    assert of_sae(sae) == of_sae(replace(sae))
+    assert of_sae(sae) != of_sae(replace(sae, activation="relu", k=None))
+
+
+@pytest.mark.parametrize("name", ["W_enc", "W_dec"])
+def test_an_sae_with_a_weight_that_is_no_number_is_not_used(lab: Lab, name: str) -> None:
+    sae = lab.sae(layer=3)
+    broken = getattr(sae, name).clone()
+    broken[3, 4] = torch.nan
+    with pytest.raises(ValueError, match=rf"1 value\(s\) of {name} are NaN or infinite"):
+        lab.use(replace(sae, **{name: broken}))
+    assert lab.suite.sae_at(Site(3)).same_as(sae)

@@ -29,7 +29,7 @@ from workbench.features import Features, Measure, check_count
 from workbench.recording.results import Results, asked_of
 from workbench.recording.run_file import label_key, read_run, save_run
 from workbench.sae.suite import Suite
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, check_kind, feature_at
 from workbench.tokens import Tokens, strings_of
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class Run:
     _densities: dict[Site, Tensor] = field(default_factory=dict, repr=False)
     _maxima: dict[Site, Tensor] = field(default_factory=dict, repr=False)
     _suite_model: str = field(default="", repr=False)
+    _seen: list[int] = field(default_factory=list, repr=False)
+    """How many of the suite's changes are known here."""
 
     def __repr__(self) -> str:
         return f"<Run of {self.model}: {len(self.tokens)} tokens, {len(self.sites)} sites>"
@@ -115,6 +117,7 @@ class Run:
             ValueError: If the site was not read, or has no SAE.
         """
         site = Site(layer, check_kind(kind))
+        self._keep_up()
         if site not in self._features:
             if self.suite is None:
                 raise ValueError(f"the features at {site} are not in this recording; {self._has()}")
@@ -123,12 +126,26 @@ class Run:
             self._features[site] = Features.encode(sae, site, self.tokens, activation)
         return self._features[site]
 
+    def _keep_up(self) -> None:
+        """Forget what was computed with SAEs that `Suite.use` has replaced since."""
+        if self.suite is None:
+            return
+        changes = self.suite.changes
+        changed = changes[self._seen[0] :] if self._seen else []
+        self._seen[:] = [len(changes)]
+        for site in changed:
+            self._features.pop(site, None)
+            self._fits.pop(site, None)
+        if changed:
+            self.results.forget()
+
     def drawable(self, *, at_hand: bool = False) -> tuple[Site, ...]:
         """The sites whose features can be had, in execution order.
 
         Args:
             at_hand: Only where that takes no download.
         """
+        self._keep_up()
         return tuple(
             site
             for site in self.sites
@@ -148,6 +165,7 @@ class Run:
                 tokens after ``<bos>``.
         """
         site = Site(layer, check_kind(kind))
+        self._keep_up()
         if site not in self._fits:
             if self.suite is None:
                 raise ValueError(f"the fit at {site} is not in this recording; {self._has()}")
@@ -160,7 +178,11 @@ class Run:
         """What to know before believing the features of a site: sparsity, reconstruction, masks.
 
         Without figures where there are none; see `fit`.
+
+        Raises:
+            ValueError: As `features`.
         """
+        self.features(layer, kind)
         parts = []
         try:
             found = self.fit(layer, kind)
@@ -186,7 +208,8 @@ class Run:
 
     @property
     def kept(self) -> Kept:
-        """What was computed so far."""
+        """What was computed so far, with the SAEs in use."""
+        self._keep_up()
         return Kept(self._features, self._fits, self.results)
 
     def spelled(self, ids: Sequence[int]) -> list[str]:
@@ -415,27 +438,29 @@ class Run:
 
         Raises:
             ValueError: If the feature fires nowhere in the text, or the run was edited, or is a
-                recording that does not keep this.
+                recording that does not keep this at all of `sites`.
         """
-        origin = Site(feature[0], check_kind(kind)), int(feature[1])
+        origin = feature_at(feature, kind)
+        sites = self.drawable(at_hand=True) if sites is None else sites
         if self.engine is None or self.suite is None:
-            return self.results.caused(origin, how)
+            return self.results.caused(origin, how, sites)
         if self.edits:
             raise ValueError("this run was edited: run the text without edits to see causes")
+        self._keep_up()
         found = causes(
             self.engine,
             self.suite,
             self.tokens,
             origin,
             how=how,
-            sites=self.drawable(at_hand=True) if sites is None else sites,
+            sites=sites,
             estimate=estimate,
             label=self.label,
         )
-        self.results.causes[origin, how] = found
-        return found
+        return self.results.note_causes(found)
 
     def _known(self, sites: Sequence[Site]) -> dict[Site, Features]:
+        self._keep_up()
         return {site: self.features(site.layer, site.kind) for site in sites if site in self.sites}
 
     def lineage(self, feature: tuple[int, int], kind: Kind = "res") -> Lineage:
@@ -445,9 +470,10 @@ class Run:
             ValueError: If the feature does not exist, or the run is a recording that does not keep
                 it.
         """
-        origin = Site(feature[0], check_kind(kind)), int(feature[1])
+        origin = feature_at(feature, kind)
         if self.module is None or self.suite is None:
             return self.results.lineage(origin)
+        self._keep_up()
         return self.results.note_lineage(evolve(self.module, self.suite, *origin))
 
     def chain(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:

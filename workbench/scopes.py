@@ -12,11 +12,13 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+
+from workbench.sites import is_whole
 
 Occasion = Literal["prompt", "generated", "both"]
 
@@ -105,11 +107,6 @@ def normalise(edit: object, *names: str, empty: bool = False) -> None:
 def as_tuple(values: Sequence[int] | None) -> tuple[int, ...] | None:
     """A list as a tuple; None stays None."""
     return None if values is None else tuple(values)
-
-
-def is_whole(value: object) -> bool:
-    """Whether it is a whole number, a table's own integers included and True left out."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def check_number(name: str, value: object) -> None:

@@ -83,7 +83,7 @@ class Site:
 
     def __post_init__(self) -> None:
         check_kind(self.kind)
-        if isinstance(self.layer, bool) or not isinstance(self.layer, Integral):
+        if not is_whole(self.layer):
             raise TypeError(f"layer must be a whole number, got {self.layer!r}")
         object.__setattr__(self, "layer", operator.index(self.layer))
         if self.layer < 0 or (self.kind == "embed" and self.layer != 0):
@@ -187,6 +187,36 @@ class Site:
                 architecture of the model is unknown.
         """
         self.find(model).write(value)
+
+
+def check_feature(feature: object) -> tuple[int, int]:
+    """The feature as two plain integers; a table's own integers are welcome.
+
+    Raises:
+        TypeError: If it is not ``(layer, index)``.
+    """
+    if isinstance(feature, tuple) and len(feature) == 2 and all(map(is_whole, feature)):
+        return operator.index(feature[0]), operator.index(feature[1])
+    raise TypeError(f"a feature is (layer, index), such as (5, 231); got {feature!r}")
+
+
+def feature_at(feature: object, kind: str = "res") -> tuple[Site, int]:
+    """Site and index of a feature that is named ``(layer, index)``.
+
+    >>> feature_at((5, 231), "mlp")
+    (Site(5, 'mlp'), 231)
+
+    Raises:
+        TypeError: If it is not ``(layer, index)``.
+        ValueError: For an unknown kind, or a layer that no model has.
+    """
+    layer, index = check_feature(feature)
+    return Site(layer, check_kind(kind)), index
+
+
+def is_whole(value: object) -> bool:
+    """Whether it is a whole number, a table's own integers included and True left out."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 @dataclass(eq=False)

@@ -324,7 +324,7 @@ def test_a_slow_server_is_waited_for(hub: Hub, cache: Path, monkeypatch, waits) 
 def test_a_server_that_falls_silent_is_asked_again(
     hub: Hub, cache: Path, monkeypatch, waits
 ) -> None:
-    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 1.0)
     hub.fault(PATH, cut_after=200_000, stall=True, times=1)
     assert fetch(REPO, PATH, check=check_params).read_bytes() == CONTENT
     assert hub.served(PATH) == SIZE

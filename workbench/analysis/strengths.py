@@ -24,13 +24,13 @@ from tqdm.auto import tqdm
 
 from workbench.analysis.calibration import Calibration, Mode, Point
 from workbench.analysis.fluency import blocks, fluency
-from workbench.engine.edits import Clamp, Edit, Feature, Scale, Steer, Unit, check_feature
+from workbench.engine.edits import Clamp, Edit, Feature, Scale, Steer, Unit
 from workbench.engine.program import Probe
 from workbench.engine.receipts import NoEffectWarning
 from workbench.engine.tracing import Generation, generate, trace
 from workbench.models import Model
 from workbench.sae.suite import Suite
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, feature_at
 from workbench.tokens import Tokens, tokens_of
 
 Effect = Callable[[list[str]], float]
@@ -72,12 +72,11 @@ class Control:
         """
         if mode not in get_args(Mode):
             raise ValueError(f"mode must be one of 'steer', 'clamp', 'scale', got {mode!r}")
-        layer, index = check_feature(feature)
-        site = Site(layer, check_kind(kind))
+        site, index = feature_at(feature, kind)
         suite.sae_at(site).check_index(index)
         maximum = float(suite.maxima(site)[index]) if suite.calibrated(site) else 0.0
         unit: Unit = "raw" if mode == "scale" else "max" if maximum > 0 else "norm"
-        return cls((layer, index), kind, mode, unit, maximum if maximum > 0 else None)
+        return cls((site.layer, index), kind, mode, unit, maximum if maximum > 0 else None)
 
     @property
     def site(self) -> Site:

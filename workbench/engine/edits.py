@@ -25,7 +25,6 @@ the earlier ones left. `workbench.scopes` says what ``when``, ``positions`` and 
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -40,10 +39,9 @@ from workbench.scopes import (
     as_tuple,
     check_choice,
     check_number,
-    is_whole,
     normalise,
 )
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, check_feature, check_kind
 
 __all__ = [
     "Ablate",
@@ -62,7 +60,6 @@ __all__ = [
     "When",
     "ablate",
     "check_edit",
-    "check_feature",
     "edit_list",
     "freeze_rest",
 ]
@@ -308,17 +305,6 @@ def check_edit(number: int, edit: object) -> None:
             f"edit {number} is {edit!r}; an edit is one of Steer, Clamp, Scale, Ablate, Patch, "
             "When, Splice, Freeze"
         )
-
-
-def check_feature(feature: object) -> Feature:
-    """The feature as two plain integers; a table's own integers are welcome.
-
-    Raises:
-        TypeError: If it is not ``(layer, index)``.
-    """
-    if isinstance(feature, tuple) and len(feature) == 2 and all(map(is_whole, feature)):
-        return operator.index(feature[0]), operator.index(feature[1])
-    raise TypeError(f"a feature is (layer, index), such as (5, 231); got {feature!r}")
 
 
 def ablate(

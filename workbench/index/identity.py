@@ -37,9 +37,15 @@ def identity_of(model: Model, sites: Sequence[KnownSite], settings: Settings) ->
 
 
 def of_sae(sae: SAE) -> str:
-    """Fingerprint of an SAE."""
+    """Fingerprint of an SAE: of its weights, and of what it does with them."""
     tensors = {"W_enc": sae.W_enc, "b_enc": sae.b_enc, "W_dec": sae.W_dec, "b_dec": sae.b_dec}
-    return fingerprint(tensors if sae.threshold is None else {**tensors, "t": sae.threshold})
+    more = {"t": sae.threshold, "W_skip": sae.W_skip}
+    weights = fingerprint(tensors | {k: x for k, x in more.items() if x is not None})
+    does = (sae.activation, sae.k, sae.normalize, sae.apply_b_dec_to_input)
+    # Of the most usual kind the weights say all, and so they do in indexes of earlier versions.
+    if does == ("jumprelu", None, "none", False):
+        return weights
+    return hashlib.blake2b(f"{weights} {does}".encode(), digest_size=16).hexdigest()
 
 
 def fingerprint(tensors: Mapping[str, Tensor], *, samples: int = 256) -> str:

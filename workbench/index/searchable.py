@@ -80,9 +80,11 @@ class Searchable:
         refs, texts = [], []
         for site, labels in self.labels.items():
             if site in self.index.widths:
-                base = self.base(site)
-                refs += [base + index for index, label in labels.items() if label]
-                texts += filter(None, labels.values())
+                base, width = self.base(site), self.index.widths[site]
+                # Labels that were imported may name features that no such SAE has.
+                there = {i: label for i, label in labels.items() if label and 0 <= i < width}
+                refs += [base + index for index in there]
+                texts += there.values()
         return refs, texts
 
     @cached_property

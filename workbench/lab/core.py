@@ -110,7 +110,9 @@ class Core:
     def labels(self, labels: Labels) -> None:
         if labels.sae_name is None:
             labels.sae_name = partial(sae_name, self.suite)
+        labels.check_feature = self.suite.check_feature
         self._labels = self.suite.own = labels
+        self._search = None  # it knows the labels that were there
 
     @property
     def saes(self) -> pd.DataFrame:
@@ -154,8 +156,10 @@ class Core:
         """Let `sae` be the one of its site from now on, for runs, edits and widgets.
 
         Raises:
-            ValueError: If the model has no such site or it has another width.
+            ValueError: If the model has no such site, it has another width, or a weight of the SAE
+                is not finite.
         """
+        sae.check_values()
         site = site_of(sae, self._model.module)
         if self._suite is None:
             self._suite = Suite(None, model=self._model.name)

@@ -18,7 +18,7 @@ from workbench.labels.endpoint import Writer
 from workbench.labels.job import JobMethod, autolabel
 from workbench.labels.scoring import Measure
 from workbench.labels.shown import label_of
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, check_kind, feature_at
 
 if TYPE_CHECKING:
     from workbench.lab.facade import Lab
@@ -227,7 +227,7 @@ class Finding(Core):
         Raises:
             ValueError: If there is no index, it lacks a feature, or was made with other SAEs.
         """
-        wanted = None if features is None else {Site(layer, kind) for layer, _ in features}
+        wanted = None if features is None else {feature_at(one, kind)[0] for one in features}
         chosen = [site for site in self.suite.chosen if wanted is None or site in wanted]
         return autolabel(
             self.labels,

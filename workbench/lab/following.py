@@ -24,7 +24,7 @@ from workbench.engine.edits import Edit
 from workbench.features import logit_effects
 from workbench.lab.finding import Finding
 from workbench.runs import Run
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, feature_at
 from workbench.tokens import Prompt, Tokens, strings_of
 
 
@@ -33,8 +33,9 @@ class Following(Finding):
 
     def relatives(self, feature: tuple[int, int], kind: Kind = "res") -> pd.DataFrame:
         """The nearest relative of a feature at every site; see `workbench.analysis.evolution`."""
-        site = Site(feature[0], check_kind(kind)).check(self._model.config)
-        found = relatives(self._model.module, self.suite, site, feature[1])
+        site, index = feature_at(feature, kind)
+        site.check(self._model.config)
+        found = relatives(self._model.module, self.suite, site, index)
         return relatives_frame(self.suite, found)
 
     def lineage(
@@ -62,13 +63,14 @@ class Following(Finding):
         Raises:
             ValueError: If the feature does not exist, or does not fire in so many tokens.
         """
-        site = Site(feature[0], check_kind(kind)).check(self._model.config)
-        found = evolve(self._model.module, self.suite, site, feature[1], sites=sites, level=level)
+        site, index = feature_at(feature, kind)
+        site.check(self._model.config)
+        found = evolve(self._model.module, self.suite, site, index, sites=sites, level=level)
         if not tokens:
             return found
         rows = passages(self._model, self.feature_index, tokens)
         where = [one.site for one in found.kin]
-        read = correlations(self._model, self.suite, site, feature[1], where, rows, level=level)
+        read = correlations(self._model, self.suite, site, index, where, rows, level=level)
         return with_correlations(found, read)
 
     def shares(self, layer: int, *, tokens: int = TOKENS) -> Shares:
@@ -95,7 +97,8 @@ class Following(Finding):
 
         See `workbench.features.logit_effects`.
         """
-        direction = self.sae(layer=feature[0]).direction(feature[1])
+        site, index = feature_at(feature)
+        direction = self.suite.sae_at(site).direction(index)
         effects = logit_effects(self._model.module, direction)
         best = effects.topk(k)
         return pd.DataFrame(
@@ -173,12 +176,12 @@ class Following(Finding):
             ValueError: If there is no index, it lacks the feature or was made with another SAE, or
                 the feature never fires.
         """
-        suite, site = self.suite, Site(feature[0], check_kind(kind))
+        suite, (site, index) = self.suite, feature_at(feature, kind)
         return causes_over(
             self._model,
             suite,
             self.index_at([site]),
-            (site, feature[1]),
+            (site, index),
             how=how,
             sites=[s for s in suite.sites if suite.at_hand(s)] if sites is None else sites,
             tokens=tokens,

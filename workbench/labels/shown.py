@@ -15,8 +15,8 @@ def sae_name(suite: Suite, site: Site) -> str:
     One that `Suite.use` was given is told by its content: labels of one that was trained here must
     not turn up on the next.
     """
-    sae = suite.chosen.get(site)
-    return suite.published_name(site) if sae is None else f"content {of_sae(sae)}"
+    sae, name = suite.chosen.get(site), suite.named_in_use(site)
+    return name if sae is None or name else f"content {of_sae(sae)}"
 
 
 def label_of(

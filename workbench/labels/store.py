@@ -40,7 +40,7 @@ from workbench.labels.entries import (
 )
 from workbench.labels.files import damaged
 from workbench.labels.records import Label, What, check_method
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, feature_at
 
 PREFERRED = ("manual", "explain", "neuronpedia", "automatic", "suite")
 """Methods, the one to be shown first: what a person said is never hidden by a job."""
@@ -73,6 +73,8 @@ class Labels:
         self.path, self.model = Path(path), model
         self.author = _account() if author is None else author
         self.sae_name = sae_name
+        self.check_feature: Callable[[Site, int], None] | None = None
+        """Refuses a feature that does not exist; that of the lab which the labels belong to."""
         self._lock = threading.RLock()
         self._open: sqlite3.Connection | None = None
         if self.path.exists():
@@ -119,9 +121,12 @@ class Labels:
             text: The label; an empty one takes the last back.
             kind: Kind of site.
             author: Who says so; the author of this object if left out.
+
+        Raises:
+            ValueError: If there is no such feature.
         """
-        return self.add(Label(Site(feature[0], check_kind(kind)), feature[1], text, "manual"),
-                        author=author)  # fmt: skip
+        site, index = feature_at(feature, kind)
+        return self._said(Label(site, index, text, "manual"), author)
 
     def note(
         self,
@@ -132,8 +137,13 @@ class Labels:
         author: str | None = None,
     ) -> Label:
         """Write a note on a feature; the arguments are those of `set`."""
-        site = Site(feature[0], check_kind(kind))
-        return self.add(Label(site, feature[1], text, "manual", what="note"), author=author)
+        site, index = feature_at(feature, kind)
+        return self._said(Label(site, index, text, "manual", what="note"), author)
+
+    def _said(self, label: Label, author: str | None) -> Label:
+        if self.check_feature is not None:
+            self.check_feature(label.site, label.index)
+        return self.add(label, author=author)
 
     def add(self, label: Label, *, author: str | None = None) -> Label:
         """Add an entry of any method; returns it with author and date."""

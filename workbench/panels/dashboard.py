@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from workbench.panels import dashboard_facts as facts
 from workbench.panels.base import Stack
 from workbench.panels.jobs import Errands, LatestJob
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, check_kind, feature_at
 from workbench.widgets import FeatureDashboard
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ class Dashboard(Stack[FeatureDashboard]):
         Raises:
             ValueError: If it does not exist; then nothing is changed.
         """
-        lab, site = self.lab, Site(feature[0], check_kind(kind)).check(self.lab.engine.config)
-        index = lab.suite.sae_at(site).check_index(feature[1])
+        lab, (site, index) = self.lab, feature_at(feature, kind)
+        lab.suite.sae_at(site.check(lab.engine.config)).check_index(index)
         known, record, traits = facts.gather(lab, site, index, **self._counts)
         text = self.widget.tried["text"]
         traits["tried"] = self._read(text, site, index) if text else {}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from workbench import figures
 from workbench.analysis.attribution import Attribution, Token
 from workbench.analysis.compare import Pair, align
+from workbench.analysis.kinship import Kinship
 from workbench.analysis.lineage import Feature, Lineage, Link
 from workbench.engine.edits import Ablate, Edit, FeatureEdit, Steer
 from workbench.panels import evolution_maps as maps_of
@@ -136,8 +137,9 @@ class Evolution(Stack[EvolutionMap]):
             ends = (end for link in links for end in (link.source, link.target))
             chosen = list(dict.fromkeys([*chosen, *ends]))
         wanted = _Wanted(tuple(chosen), tuple(edits), drawn == "flow")
-        self._kinship = maps_of.kinship_of(run)
+        self._kinship: Kinship | None = None
         self._lineages: dict[Feature, Lineage] = {}
+        self._changes = -1
         self._lock = threading.RLock()
         self._selects: list[OnSelect] = []
         self._opens: list[OnOpen] = []
@@ -320,6 +322,7 @@ class Evolution(Stack[EvolutionMap]):
     ) -> tuple[list[FeatureMap], tuple[list[Run], list[Run]], dict[str, Any]]:
         """What is wanted, as maps, runs and traits; incomplete if it is stopped."""
         runs = [self.run] if self.beside is None else [self.run, self.beside]
+        self._keep_up()
         for site, index in wanted.features:
             if stop is not None and stop.is_set():
                 break
@@ -351,6 +354,13 @@ class Evolution(Stack[EvolutionMap]):
         traits["said"] = " · ".join(said)
         traits |= self._headings(wanted, maps)
         return maps, (runs, edited), traits
+
+    def _keep_up(self) -> None:
+        """Begin anew where `Suite.use` has put another SAE since."""
+        changes = len(self.run.suite.changes) if self.run.suite is not None else 0
+        if changes != self._changes:
+            self._changes, self._kinship = changes, maps_of.kinship_of(self.run)
+            self._lineages.clear()
 
     def _maps(self, wanted: _Wanted) -> list[FeatureMap]:
         sides = [0] if self.beside is None else [0, 1]

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -21,7 +20,7 @@ from workbench.engine.receipts import NoEffectWarning
 from workbench.engine.tracing import trace
 from workbench.panels.heatmap_rows import values_of
 from workbench.recording.results import Results
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, feature_at
 
 if TYPE_CHECKING:
     from workbench.runs import Run
@@ -93,7 +92,7 @@ def keep_lineages(run: Run, features: Sequence[Any]) -> None:
     """
     kinship = kinship_of(run) if features else None
     for site, index in features_of(features) if features else ():
-        if (site, index) not in run.results.lineages:
+        if (site, index) not in run.kept.results.lineages:
             lineage_of(run, kinship, site, index)
 
 
@@ -167,9 +166,10 @@ def with_edits(run: Run, edits: Sequence[Edit]) -> Run:
         receipt=traced.receipts[0],
         edits=tuple(whole),
         # Ways through the layers are of the weights and not of the text.
-        results=Results(lineages=run.results.lineages),
+        results=Results(lineages=run.kept.results.lineages),
         _features={},
         _fits={},
+        _seen=[],
     )
 
 
@@ -191,16 +191,15 @@ def features_of(feature: Named | Sequence[Named], kind: Kind = "res") -> list[Fe
     [(Site(5, 'res'), 231), (Site(4, 'mlp'), 17)]
 
     Raises:
-        ValueError: If there is none, or one is no ``(layer, index)``.
+        TypeError: If one is no ``(layer, index)``.
+        ValueError: If there is none, or for an unknown kind.
     """
     given: Any = feature
-    one = len(given) in (2, 3) and isinstance(given[0], int | Integral)
+    several = isinstance(given, Sequence) and all(isinstance(one, tuple) for one in given)
     found = []
-    for each in [given] if one else given:
-        if len(each) not in (2, 3):
-            raise ValueError(f"a feature is (layer, index) or (layer, index, kind), got {each!r}")
-        layer, index, *rest = each
-        found.append((Site(int(layer), check_kind(rest[0] if rest else kind)), int(index)))
+    for each in given if several else [given]:
+        named = isinstance(each, tuple) and len(each) == 3
+        found.append(feature_at(each[:2], each[2]) if named else feature_at(each, kind))
     if not found:
         raise ValueError("no feature to follow: give (layer, index), or a list of them")
     return list(dict.fromkeys(found))

@@ -31,6 +31,7 @@ def sites_of(run: Run, layer: Layers, kind: Kinds) -> list[Site]:
     """The sites of a run at these layers and of these kinds, in execution order.
 
     Raises:
+        TypeError: If a layer is no whole number.
         ValueError: If the run lacks a site that is named, or has none of them.
     """
     named_kinds = KINDS if kind == "all" else [kind] if isinstance(kind, str) else list(kind)
@@ -38,7 +39,9 @@ def sites_of(run: Run, layer: Layers, kind: Kinds) -> list[Site]:
     if layer is None:
         found = [site for site in run.drawable(at_hand=True) if site.kind in kinds]
     else:
-        layers = [int(one) for one in ([layer] if isinstance(layer, int | Integral) else layer)]
+        given: Any = layer
+        several = isinstance(given, Sequence) and not isinstance(given, str)
+        layers = [Site(one).layer for one in (given if several else [given])]
         if kind == "all":
             found = [site for site in run.drawable() if site.layer in layers]
         else:

@@ -31,7 +31,7 @@ from workbench.panels.steering_writer import TextWriter
 from workbench.recipes.fields import check_finite
 from workbench.recipes.recipe import Recipe, Settings, check_turns, open_recipe
 from workbench.recipes.rows import Mode, Row
-from workbench.sites import Kind, Site, check_kind
+from workbench.sites import Kind, Site, check_kind, feature_at
 from workbench.tokens import Prompt
 from workbench.widgets import SteeringPanel
 from workbench.widgets.steering_twin import takes_twin
@@ -110,9 +110,9 @@ class Steering(Panel[SteeringPanel]):
         if strength or mode == "steer":
             more["value"] = float(strength)
         rows: list[Row] = []
-        for layer, index in features:
+        for feature in features:
             taken = [row.id for row in rows]
-            site = Site(layer, check_kind(kind))
+            site, index = feature_at(feature, kind)
             rows.append(new_row(lab, taken, site, index, mode, **more))
         check_baselines(baselines)
         self.widget = SteeringPanel(
@@ -274,7 +274,7 @@ class Steering(Panel[SteeringPanel]):
 
     def add(self, feature: tuple[int, int], kind: Kind = "res") -> None:
         """Add a row for a feature ``(layer, index)``, as the page does; its slider stands at 0."""
-        self._on_add(feature[0], kind, feature[1])
+        self._add(*feature_at(feature, kind), "steer")
 
     def _on_add(self, layer: int, kind: str, index: int) -> None:
         self._add(Site(layer, check_kind(kind)), index, "steer")

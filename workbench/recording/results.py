@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral
 from typing import Any
@@ -36,11 +36,28 @@ class Results:
     spelled: dict[int, str] = field(default_factory=dict)
     """What to show for a token id; filled in a recording, which has no tokenizer."""
 
+    def forget(self) -> None:
+        """Drop what was computed with SAEs; the lens needs none."""
+        for kept in (self.lineages, self.causes, self.attributions, self.circuits):
+            kept.clear()
+
     def note_lineage(self, found: Lineage) -> Lineage:
         """Keep a lineage, unless one over more sites is known."""
         known = self.lineages.get(found.origin)
         if known is None or len(known.kin) <= len(found.kin):
             self.lineages[found.origin] = found
+        return found
+
+    def note_causes(self, found: Causes) -> Causes:
+        """Keep causes, with those that were found at other sites before."""
+        key = found.feature, found.how
+        known = self.causes.get(key, found)
+        changes = {**known.changes, **found.changes}
+        self.causes[key] = replace(
+            found,
+            changes={site: changes[site] for site in sorted(changes)},
+            estimates={**known.estimates, **found.estimates},
+        )
         return found
 
     def note_attribution(self, asked: Asked, found: Attribution) -> Attribution:
@@ -77,28 +94,46 @@ class Results:
             )
         return self.lineages[origin]
 
-    def caused(self, feature: Feature, how: How) -> Causes:
-        """What a feature causes, as kept.
+    def caused(self, feature: Feature, how: How, sites: Iterable[Site]) -> Causes:
+        """What a feature causes at those of `sites` that are later, as kept.
 
         Raises:
-            ValueError: If it is not kept; names what is.
+            ValueError: If it is not kept, or not at all of them; names what is.
         """
         if (feature, how) not in self.causes:
             kept = ", ".join(f"{s} {i} ({by})" for (s, i), by in self.causes) or "none"
             raise _no_gradient(f"the causes that it keeps: {kept}")
-        return self.causes[feature, how]
+        found = self.causes[feature, how]
+        asked = sorted({site for site in sites if site > feature[0]})
+        lacking = [site for site in asked if site not in found.changes]
+        if lacking or not asked:
+            raise ValueError(
+                f"this recorded run keeps what feature {feature[1]} at {feature[0]} causes ({how}) "
+                f"at {_short(map(str, found.changes))}, and not at "
+                f"{_short(map(str, lacking)) or 'a site that is no later'}. Give sites= that it "
+                "keeps, ask before you save, or open the model and run again"
+            )
+        return replace(
+            found,
+            changes={site: found.changes[site] for site in asked},
+            estimates={one: by for one, by in found.estimates.items() if one[0] in asked},
+        )
 
     def attributed(self, asked: Asked, sites: Sequence[Site] | None) -> Attribution:
-        """A kept attribution, at `sites` or at all that it has.
+        """A kept attribution: at `sites`, or of those asked alike the one at the most sites.
 
         Raises:
             ValueError: If none was asked like that; names those that were.
         """
-        for how, found in reversed(self.attributions):
-            if _alike(how, asked, found.target) and set(sites or ()) <= set(found.parts):
-                if sites is None:
-                    return found
-                return replace(found, parts={site: found.parts[site] for site in sorted(sites)})
+        fit = [
+            found
+            for how, found in reversed(self.attributions)
+            if _alike(how, asked, found.target) and set(sites or ()) <= set(found.parts)
+        ]
+        if fit and sites is None:
+            return max(fit, key=lambda found: len(found.parts))
+        if fit and sites is not None:
+            return replace(fit[0], parts={site: fit[0].parts[site] for site in sorted(sites)})
         kept = ", ".join(_said(one.target, len(one.parts)) for _, one in self.attributions)
         raise _no_gradient(f"the attributions that it keeps: {kept or 'none'}")
 
@@ -166,9 +201,14 @@ def _alike(kept: Asked, asked: Asked, target: Target) -> bool:
 
 
 def _named(features: Mapping[Feature, Any]) -> str:
-    names = [f"{site} {index}" for site, index in sorted(features)]
+    return _short(f"{site} {index}" for site, index in sorted(features)) or "no feature"
+
+
+def _short(names: Iterable[str]) -> str:
+    """The first of some names, and how many more there are."""
+    names = list(names)
     shown = names if len(names) < 9 else [*names[:8], f"{len(names) - 8} more"]
-    return ", ".join(shown) or "no feature"
+    return ", ".join(shown)
 
 
 def _said(target: Target, sites: int) -> str:

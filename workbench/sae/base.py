@@ -39,6 +39,7 @@ Normalize = Literal["none", "layer_norm", "constant_norm"]
 
 SPARSE_ROWS = 256
 LAYER_NORM_EPS = 1e-5
+TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip")
 # Width of an attention SAE's input (heads x head size) and of the residual stream, by model.
 WIDTHS = {(2048, 2304), (4096, 3584), (4096, 4608), (160, 128)}
 SITES = {
@@ -383,13 +384,25 @@ class SAE:
             other.apply_b_dec_to_input,
         ):
             return False
-        for name in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"):
+        for name in TENSORS:
             mine, theirs = getattr(self, name), getattr(other, name)
             if (mine is None) != (theirs is None):
                 return False
             if mine is not None and not torch.equal(mine, theirs.to(mine.device, mine.dtype)):
                 return False
         return True
+
+    def check_values(self) -> None:
+        """Read every weight once; refuse NaN and infinities.
+
+        Raises:
+            ValueError: Naming the tensor and how many of its values they are.
+        """
+        for name in TENSORS:
+            tensor = getattr(self, name)
+            wrong = 0 if tensor is None else tensor.numel() - int(tensor.isfinite().sum())
+            if wrong:
+                raise ValueError(f"{self.name}: {wrong} value(s) of {name} are NaN or infinite.")
 
     def check_index(self, index: int) -> int:
         """Return a feature index as a plain integer if this SAE has it.

@@ -93,6 +93,10 @@ class Suite:
         """Mean activations of features that were measured since: no calibration has them."""
         self.typical: dict[Site, dict[int, float]] = {}
         """Typical maxima of features that were measured since, where there is no calibration."""
+        self.changes: list[Site] = []
+        """Where `use` put an SAE, in order: what was computed with another is out of date."""
+        self._as_published: set[Site] = set()
+        """Sites where `use` put the very SAE that the suite has there."""
         self._replaced: set[Site] = set()
         """Sites whose SAE in use is not the one that this suite's files speak of."""
         self.own: OwnLabels | None = None
@@ -143,16 +147,40 @@ class Suite:
         Unless it is the very one that the suite has there, the suite's labels and calibration of
         that site are not used any more: they were another SAE's.
         """
+        published = None
+        if site in self._published_sites and self.at_hand(site):
+            published = self._opened(self._entry(site, None, None))
         self._chosen[site] = sae
+        self.changes.append(site)
         self.means.pop(site, None)
         self.typical.pop(site, None)
         self._replaced.discard(site)
-        if self._speaks_of(site) and not sae.same_as(self._opened(self._entry(site, None, None))):
+        self._as_published.discard(site)
+        if published is not None and sae.same_as(published):
+            self._as_published.add(site)
+        elif self._speaks_of(site):
             self._replaced.add(site)
 
     def knows(self, site: Site) -> bool:
         """Whether the suite's labels and calibration are of the SAE in use at `site`."""
         return site not in self._replaced
+
+    def named_in_use(self, site: Site) -> str:
+        """The name that the SAE in use at `site` is published under, or an empty one."""
+        if site in self._chosen and site not in self._as_published:
+            return ""
+        return self.published_name(site)
+
+    def check_feature(self, site: Site, index: int) -> None:
+        """Refuse a feature that the SAE of a site lacks, without opening it.
+
+        Raises:
+            ValueError: It does not exist; says which do.
+        """
+        sae = self._chosen.get(site)
+        width = self._entry(site, None, None).width if sae is None else sae.config.d_sae
+        if not 0 <= index < width:
+            raise ValueError(f"feature {index} does not exist at {site}: it has 0 to {width - 1}")
 
     def _speaks_of(self, site: Site) -> bool:
         """Whether the suite's files say anything of the features of a site."""

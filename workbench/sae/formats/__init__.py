@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from workbench.sae.base import SAE
+from workbench.sae.base import SAE, TENSORS
 from workbench.sae.formats import (
     circuit_tracer,
     dictionary_learning,
@@ -169,7 +169,7 @@ def check_sae(path: str | Path, *, layer: int | None = None) -> None:
     name, folder, weights = _found(Path(path), layer)
     # Where it belongs does not matter here, so an SAE that does not say is as good as any.
     sae = FORMATS[name].read(Request(folder, weights, layer=layer or 0, kind="res"))
-    for array in ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "W_skip"):
+    for array in TENSORS:
         if getattr(sae, array) is not None:
             check_finite(weights, array, getattr(sae, array))
 
