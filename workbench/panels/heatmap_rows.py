@@ -39,9 +39,9 @@ def sites_of(run: Run, layer: Layers, kind: Kinds) -> list[Site]:
     if layer is None:
         found = [site for site in run.drawable(at_hand=True) if site.kind in kinds]
     else:
-        given: Any = layer
-        several = isinstance(given, Sequence) and not isinstance(given, str)
-        layers = [Site(one).layer for one in (given if several else [given])]
+        several = isinstance(layer, Sequence) and not isinstance(layer, str)
+        listed: Any = layer if several else [layer]
+        layers = [Site(one).layer for one in listed]
         if kind == "all":
             found = [site for site in run.drawable() if site.layer in layers]
         else:
