@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -98,6 +99,65 @@ def test_recording_replays_the_heatmap_without_a_model(run: Run, tmp_path: Path)
 def test_one_edit_that_is_no_list_is_named(lab: Lab) -> None:
     with pytest.raises(TypeError, match="edits is a list, such as"):
         lab.generate("A boat", edits=wb.Steer((3, 0), 1.0))  # pyright: ignore[reportArgumentType]
+
+
+def test_a_sweep_takes_lists_of_edits(lab: Lab) -> None:
+    wrong: list[Any] = [[wb.Steer((3, 0), 1.0)], wb.Steer((3, 0), 1.0), ["ab"]]
+    for each in wrong:
+        with pytest.raises(
+            TypeError, match=r"each variant is a list of edits: \[\[\], \[wb\.Steer"
+        ):
+            lab.sweep("A boat", each)
+
+
+@pytest.mark.parametrize("name", [None, 5, []])
+def test_what_names_no_model_is_refused(name: Any) -> None:
+    with pytest.raises(TypeError, match=r"name is a model's name .*, a folder, or .*; got"):
+        wb.open(name)
+
+
+def test_an_option_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"wb\.open has no 'devise'\. Did you mean 'device'\?"):
+        wb.open(devise="cpu")
+
+
+def test_a_folder_may_be_a_path(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="holds neither config"):
+        wb.open(tmp_path)
+
+
+def test_panels_name_the_option_that_was_meant(lab: Lab, run: Run) -> None:
+    with pytest.raises(TypeError, match=r"Steering has no 'strenght'\. Did you mean 'strength'\?"):
+        lab.steering("A boat", strenght=2.0)
+    with pytest.raises(TypeError, match=r"App has no 'promt'\. Did you mean 'prompt'\?"):
+        lab.app(promt="A boat")
+    with pytest.raises(TypeError, match=r"Heatmap has no 'foo'\. Allowed: .*kind"):
+        run.heatmap(foo=1)
+
+
+@pytest.mark.parametrize("prompt", [None, 42, b"abc"])
+def test_what_is_no_prompt_of_a_panel_is_refused(lab: Lab, prompt: Any) -> None:
+    with pytest.raises(ValueError, match=r"a text, or a list of chat turns such as .*; got"):
+        lab.steering(prompt)
+    with pytest.raises(TypeError, match=r"prompt is a text, got .*; lab\.run takes ids"):
+        lab.app(prompt)
+
+
+@pytest.mark.parametrize("strength", ["6", None, [1], True, torch.tensor(1.0)])
+def test_a_strength_is_what_an_edit_takes(lab: Lab, strength: Any) -> None:
+    with pytest.raises(TypeError, match="strength must be a number, got"):
+        wb.Steer((3, 0), strength)
+    with pytest.raises(TypeError, match="strength must be a number, got"):
+        lab.steering(strength=strength)
+    with pytest.raises(TypeError, match="value must be a number, got"):
+        lab.steering("A boat", [(3, 0)]).record([strength])
+
+
+def test_a_count_is_a_whole_number(run: Run) -> None:
+    wrong: list[Any] = ["3", None, 2.5, True]
+    for k in wrong:
+        with pytest.raises(TypeError, match="k must be a whole number, got"):
+            run.top(5, k=k)
 
 
 def test_latest_job_wins() -> None:

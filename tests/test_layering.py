@@ -23,6 +23,7 @@ ORDER = (
     "files",
     "architectures",
     "sites",
+    "names",
     "tokens",
     "sae",
     "sources",

@@ -106,9 +106,10 @@ def test_a_folder_wins_over_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("gemma-2-2", "'gemma-2-2' is no folder, .*near: gemma-2-2b"),
         ("pokcet", "near: pocket"),
-        ("xyzzy", "short names: gemma-2-2b, gemma-2-2b-it"),
+        ("xyzzy", "short names: pocket, pocket-it, gemma-2-2b, gemma-2-2b-it"),
         ("a/b/c", "no id on the hub such as 'owner/name'"),
         ("/nowhere/at/all", "is no folder"),
+        ("", "the name of the model is empty: 'pocket' comes"),
     ],
 )
 def test_a_name_that_means_nothing_is_refused(name: str, message: str) -> None:
@@ -131,6 +132,12 @@ def test_a_folder_opens_with_the_same_logits(folder: Path) -> None:
     assert load(folder, device="cpu", name="mine").name == "mine"
     assert model.notes[0] == "on cpu, as asked"
     assert [note.split()[0] for note in model.notes[1:]] == ["float32,", "eager"]
+
+
+@pytest.mark.parametrize("device", ["foo", 10**6, "cuda:x"])
+def test_a_device_that_torch_does_not_know_is_named(folder: Path, device: Any) -> None:
+    with pytest.raises(ValueError, match=f"device={device!r} is none that torch knows here: give"):
+        load(folder, device=device)
 
 
 def test_what_is_asked_for_is_what_is_loaded(folder: Path) -> None:

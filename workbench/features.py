@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.architectures import architecture_of
 from workbench.sae import SAE
-from workbench.sites import Site
+from workbench.sites import Site, is_whole
 from workbench.tokens import Tokens
 
 Measure = Literal["max", "sum", "count", "weighted"]
@@ -208,8 +208,11 @@ def check_count(k: int) -> int:
     """`k` itself when it is a number of features.
 
     Raises:
+        TypeError: If it is no whole number.
         ValueError: If it is below 1.
     """
+    if not is_whole(k):
+        raise TypeError(f"k must be a whole number, got {k!r}")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     return k

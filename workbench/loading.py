@@ -151,7 +151,13 @@ def _device(device: str | None, device_map: Any) -> tuple[str, str]:
     if device_map is not None:
         return "cuda" if torch.cuda.is_available() else "cpu", f"spread by device_map={device_map}"
     if device is not None:
-        return str(torch.device(device)), f"on {device}, as asked"
+        try:
+            return str(torch.device(device)), f"on {device}, as asked"
+        except (RuntimeError, TypeError):
+            raise ValueError(
+                f"device={device!r} is none that torch knows here: give 'cpu', 'cuda', 'cuda:0' or "
+                "'mps', or leave it out"
+            ) from None
     if torch.cuda.is_available():
         return "cuda", f"on the GPU: {torch.cuda.get_device_name()}"
     return "cpu", "on the CPU: torch sees no CUDA GPU"

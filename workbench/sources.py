@@ -62,6 +62,8 @@ def find_source(path: str | Path) -> Source:
     Raises:
         ValueError: For a name that is none of these; names what is near.
     """
+    if not str(path):
+        raise ValueError("the name of the model is empty: 'pocket' comes with the package")
     folder = Path(path).expanduser()
     if (folder / "adapter_config.json").is_file():
         settings = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
@@ -81,8 +83,9 @@ def find_source(path: str | Path) -> Source:
         return Source(name, repo=f"{OWNER}/{name}")
     if isinstance(path, str) and len(parts := path.split("/")) == 2 and all(parts):
         return Source(path, repo=path)
-    near = get_close_matches(name, ("pocket", "pocket-it", *SHORT_NAMES), n=3, cutoff=0.5)
-    hint = f"near: {', '.join(near)}" if near else f"short names: {', '.join(SHORT_NAMES)}"
+    names = ("pocket", "pocket-it", *SHORT_NAMES)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"near: {', '.join(near)}" if near else f"short names: {', '.join(names)}"
     raise ValueError(
         f"{str(path)!r} is no folder, no id on the hub such as 'owner/name', and no short name; "
         f"{hint}"

@@ -79,8 +79,8 @@ def tokenize(
 
     Raises:
         TypeError: If the prompt is none of these.
-        ValueError: If it is empty, holds an id that the tokenizer does not have, is longer than
-            `context`, or is a chat that the model's template refuses.
+        ValueError: If it is empty, holds half of a character or an id that the tokenizer does not
+            have, is longer than `context`, or is a chat that the model's template refuses.
     """
     tokens = prompt if isinstance(prompt, Tokens) else _tokenize(tokenizer, prompt)
     if len(tokens) < (1 if tokenizer.bos_token_id is None else 2):
@@ -97,6 +97,12 @@ def tokenize(
 
 def _tokenize(tokenizer: Any, prompt: Prompt) -> Tokens:
     bos = tokenizer.bos_token_id
+    if isinstance(prompt, bytes | bytearray | memoryview):
+        # Python takes them for lists of numbers.
+        raise TypeError(
+            f"a prompt is a text, token ids or chat turns, got {type(prompt).__name__}: "
+            "prompt.decode() makes a text of it"
+        )
     if isinstance(prompt, str):
         ids = _ids(tokenizer, prompt)
     elif isinstance(prompt, Tensor) or _all(prompt, Integral):
@@ -156,6 +162,13 @@ def _chat_ids(tokenizer: Any, turns: Chat) -> list[int]:
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"character {error.start} of the prompt is {text[error.start]!r}, half of a pair that "
+            "stands for nothing alone: leave it out"
+        ) from None
     # Without its remark on length: `tokenize` knows the model's own context, and refuses.
     return tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
 

@@ -16,6 +16,7 @@ from engine.engine_oracle import (
     row,
     text_ids,
 )
+from IPython.lib.pretty import pretty
 from torch import Tensor
 
 from workbench.engine.edits import Steer
@@ -313,6 +314,22 @@ def test_streamed_logits_are_the_models(model: Model) -> None:
 def test_a_generation_prints_as_its_whole_text(model: Model) -> None:
     (found,) = write(model, "é🙂", max_new_tokens=2)
     assert str(found) == "é🙂" + found.text
+
+
+def test_a_notebook_shows_a_text_and_what_edits_did(model: Model, suite: RandomSuite) -> None:
+    (plain,) = write(model, "ab", max_new_tokens=2)
+    (edited,) = generate(
+        model,
+        prompts(model, "ab"),
+        edits=[Steer((1, 3), 1.0, unit="raw")],
+        source=suite,
+        max_new_tokens=2,
+    )
+    assert pretty(plain) == f"<{plain}>"
+    assert pretty(edited) == f"<{edited}>\n{edited.receipt}"
+    assert str(edited.receipt).startswith("edit 0: ")
+    assert pretty([plain, plain]) == f"[<{plain}>, <{plain}>]"
+    assert repr(plain).startswith("Generation(prompt=Tokens(")
 
 
 def test_one_end_token_may_be_a_plain_number() -> None:

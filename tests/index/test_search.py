@@ -354,7 +354,7 @@ def test_the_table_and_its_filters(made: Index, search: Search, labels: Any) -> 
         ({"by": "fires", "positive": [""]}, "prompt is empty"),
         ({"by": "density", "k": 0}, "k must be at least 1, got 0"),
         ({"by": "density", "density": (0.2, 0.1)}, r"density must be \(lowest, highest\)"),
-        ({"by": "density", "layers": [9]}, r"no site with layers \[9\].*layer 1 res"),
+        ({"by": "density", "layers": [9]}, r"no site with layers \[9\]: it has embed; layer 1 att"),
     ],
 )
 def test_what_does_not_fit_is_refused(search: Search, options: Any, message: str) -> None:
@@ -367,6 +367,12 @@ def test_a_text_is_no_list_of_texts_and_some_searches_need_a_model(
 ) -> None:
     with pytest.raises(TypeError, match="positive is a list of texts"):
         search.find(by="fires", positive="the cat")
+    odd: list[Any] = [5, "ab", (0.1,), (0.1, 0.2, 0.3)]
+    for density in odd:
+        with pytest.raises(TypeError, match=r"density must be \(lowest, highest\), such as"):
+            search.find(by="density", density=density)
+    with pytest.raises(TypeError, match="query is a text, got 42"):
+        search.find(42, by="example")  # pyright: ignore[reportArgumentType]
     alone = Search(made)
     assert len(alone.find("cat", by="example")) == 10
     both: list[Any] = [{"by": "output", "query": "q"}, {"by": "decoder", "like": (1, 2)}]

@@ -95,8 +95,15 @@ def test_the_edit_for_a_label_writes_it(lab: Lab, label: str) -> None:
 
 
 def test_a_label_that_nothing_writes_is_answered_with_near_ones(lab: Lab) -> None:
-    with pytest.raises(ValueError, match="no feature is known to write 'language:it'; near: lang"):
+    with pytest.raises(ValueError, match="write 'language:it'; known, nearest first: lang"):
         lab.edit_for("language:it")
+    with pytest.raises(ValueError, match="nearest first: language:de, ") as caught:
+        lab.edit_for("German")
+    assert all(label in str(caught.value) for label in lab.suite.steering)
+    with pytest.raises(ValueError, match="nearest first: topic:winter, "):
+        lab.edit_for("Winter")
+    with pytest.raises(TypeError, match="label is a text, got 3"):
+        lab.edit_for(3)  # pyright: ignore[reportArgumentType]
 
 
 def test_a_sum_of_parts_is_the_whole(lab: Lab) -> None:

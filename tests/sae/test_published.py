@@ -133,6 +133,23 @@ def test_a_folder_of_another_repository_is_fetched_without_what_does_not_belong(
     assert server.served("layer_2/optimizer.pt") == 0
 
 
+@pytest.mark.parametrize("name", ["/no/such/folder", "./mine/topk", "~/mine", "a.npz"])
+def test_what_can_only_be_on_disk_is_not_looked_for_elsewhere(server: Hub, name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=f"there is no file or folder {name} on this"):
+        open_sae(name)
+    assert server.asked == []
+
+
+def test_a_folder_that_is_nowhere_was_looked_for_twice(server: Hub) -> None:
+    with pytest.raises(HubError, match=r"'mine/topk' is no folder here .*, nor .* on the hub: "):
+        open_sae("mine/topk")
+
+
+def test_an_sae_has_a_name() -> None:
+    with pytest.raises(ValueError, match=r"the name of the SAE is empty: lab\.saes lists"):
+        open_sae("")
+
+
 def test_a_folder_without_an_sae_says_what_is_there(server: Hub) -> None:
     server.put("someone/my-saes", "notes/todo.txt", b"train it")
     with pytest.raises(ValueError, match=r"no SAE of a known format; it holds todo\.txt"):

@@ -247,7 +247,7 @@ def test_a_prompt_that_does_not_fit_is_listed(lab: Lab, recipe: Recipe) -> None:
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"value": float("inf")}, "value must be a finite number"),
+        ({"value": float("inf")}, "value must be finite, got inf"),
         ({"kind": "resid"}, "unknown kind"),
         ({"mode": "patch", "when": "generated"}, "a patch acts on the prompt"),
         ({"mode": "splice", "above": Above(0, "res", 1, 0.0)}, "takes no condition"),

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,6 +45,11 @@ class Generation:
 
     def __str__(self) -> str:
         return self.prompt.text + self.text
+
+    def _repr_pretty_(self, printer: Any, *_: object) -> None:
+        """What IPython shows of it, alone or in a list: the text, and what the edits did."""
+        receipt = [str(self.receipt)] if self.receipt.acts else []
+        printer.text("\n".join([f"<{self}>", *receipt]))
 
 
 @dataclass(frozen=True)

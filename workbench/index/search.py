@@ -36,6 +36,7 @@ from workbench.index.scores import (
 )
 from workbench.index.searchable import Labels, Searchable
 from workbench.models import Model
+from workbench.names import in_words
 from workbench.sae.suite import Suite
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt, Tokens
@@ -199,13 +200,18 @@ class Search:
             if (layers is None or site.layer in layers) and (wanted is None or site.kind in wanted)
         ]
         if not sites:
-            has = ", ".join(map(str, self.index.sites))
+            asked = {"layers": layers, "kinds": None if wanted is None else list(wanted)}
+            said = " and ".join(f"{name} {one}" for name, one in asked.items() if one is not None)
             raise ValueError(
-                f"the index has no site with layers {layers} and kinds {kinds}: it has {has}"
+                f"the index has no site with {said}: it has {in_words(self.index.sites)}"
             )
         chosen = [site in sites for site in self._over.sites]
         admitted = np.repeat(chosen, np.diff(self._over.bases))
         if density is not None:
+            if isinstance(density, str) or not isinstance(density, Sequence) or len(density) != 2:
+                raise TypeError(
+                    f"density must be (lowest, highest), such as (0.001, 0.1), got {density!r}"
+                )
             low, high = density
             if not 0 <= low <= high:
                 raise ValueError(f"density must be (lowest, highest), got {density}")
@@ -253,6 +259,8 @@ class Search:
 
 
 def _asked(query: str | None, by: By) -> str:
+    if query is not None and not isinstance(query, str):
+        raise TypeError(f"query is a text, got {query!r}")
     if not query:
         raise ValueError(f"by={by!r} needs a query: lab.search('...', by={by!r})")
     return query

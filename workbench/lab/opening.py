@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ SHARE = 0.5
 
 
 def open(
-    name: str | nn.Module = "pocket",
+    name: str | Path | nn.Module = "pocket",
     *,
     suite: str | Path | Suite | None = None,
     device: str | None = None,
@@ -56,9 +58,17 @@ def open(
             chosen and why.
 
     Raises:
+        TypeError: If `name` is none of these, or an option does not exist.
         ValueError: If a shipped file does not match its manifest, or the model cannot be opened.
     """
     published = None
+    _check_names(loading)
+    if not isinstance(name, str | Path | torch.nn.Module):
+        raise TypeError(
+            "name is a model's name such as 'pocket' or 'gemma-2-2b', a folder, or a loaded "
+            f"transformers module; got {name!r}"
+        )
+    name = str(name) if isinstance(name, Path) else name
     if isinstance(name, str) and name in SHIPPED:
         verify()
         folder = weights() / SHIPPED[name]
@@ -77,6 +87,15 @@ def open(
             )
         model = wrap(name, tokenizer, name=type(name).__name__)
     return Lab(model, _suite(model, suite, published, parse_bytes(memory), sae_dtype))
+
+
+def _check_names(loading: Mapping[str, Any]) -> None:
+    known = {*signature(open).parameters, *signature(load).parameters} - {"loading", "path"}
+    if not loading.keys() <= known:
+        # Here because widgets cost time to import, and a lab needs none of them.
+        from workbench.widgets.base import refuse_unknown
+
+        refuse_unknown("wb.open", loading, known)
 
 
 def _suite(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
 from workbench.analysis.autosteer import Autosteer, autosteer
@@ -15,6 +14,7 @@ from workbench.analysis.text_features import Pool
 from workbench.engine.edits import Edit, Steer
 from workbench.engine.tracing import Generation, LiveEdits, Step, generate
 from workbench.models import Busy
+from workbench.names import check_name, nearest_first
 from workbench.sites import Kind, Site, check_kind
 from workbench.tokens import Prompt, Tokens
 
@@ -96,10 +96,16 @@ class Writing(Core):
             A text for each list, equal to what `generate` gives for it alone.
 
         Raises:
+            TypeError: If it is no list of lists.
             ValueError: If `batch` is below 1.
         """
         if batch < 1:
             raise ValueError(f"batch must be at least 1, got {batch}")
+        if not _are_lists([each]) or not _are_lists(each):
+            raise TypeError(
+                "each variant is a list of edits: [[], [wb.Steer((5, 231), 6.0)], ...]; "
+                f"got {each!r}"
+            )
         tokens, found = self.tokens(prompt), []
         for start in range(0, len(each), batch):
             part = each[start : start + batch]
@@ -130,13 +136,14 @@ class Writing(Core):
         both are looked for apart.
 
         Raises:
+            TypeError: If it is no text.
             ValueError: If no feature passed the test for it; names labels that have one.
         """
         known = self.suite.steering
-        if label not in known:
-            near = get_close_matches(label, known, n=4, cutoff=0.3) or list(known)
+        if check_name("label", label) not in known:
             raise ValueError(
-                f"no feature is known to write {label!r}; near: {', '.join(near) or 'none'}"
+                f"no feature is known to write {label!r}; known, nearest first: "
+                f"{nearest_first(label, known)}"
             )
         best = known[label]
         return Steer((best["layer"], best["feature"]), best["strength"])
@@ -310,3 +317,7 @@ class Writing(Core):
         if lacking:
             raise ValueError(f"there is no SAE of kinds {kinds} at layers {lacking}; see lab.saes")
         return [site for site in known if site.layer in layers]
+
+
+def _are_lists(values: Sequence[object]) -> bool:
+    return all(isinstance(one, Sequence) and not isinstance(one, str) for one in values)

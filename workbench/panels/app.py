@@ -20,6 +20,7 @@ from workbench.files import write_whole
 from workbench.panels import app_search
 from workbench.panels.app_page import HINT, TABS, Page
 from workbench.panels.app_panels import Beside, Pin
+from workbench.panels.base import Named
 from workbench.panels.dashboard import Dashboard
 from workbench.panels.dashboard_facts import index_of, with_hints
 from workbench.panels.evolution import Evolution
@@ -62,7 +63,7 @@ class _Wanted:
         return None if self.chosen is None else self.chosen[1:]
 
 
-class App:
+class App(Named):
     """One page on which the chosen feature is the same everywhere."""
 
     def __init__(
@@ -96,10 +97,13 @@ class App:
                 no updates from others; in Colab alone if left out.
 
         Raises:
+            TypeError: If the prompt is no text, or there is no such option.
             ValueError: If there is no such feature, layer or tab.
         """
         if synchronous is None:
             synchronous = "google.colab" in sys.modules
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt is a text, got {prompt!r}; lab.run takes ids and chat turns")
         self.lab = lab
         self.run: Run | None = None
         """The newest run."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import html
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 import ipywidgets
 
 from workbench.widgets import Widget
+from workbench.widgets.base import refuse_unknown
 
 if TYPE_CHECKING:
     from workbench.runs import Run
@@ -17,7 +19,21 @@ W = TypeVar("W", bound=Widget)
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
-class Panel(Generic[W]):
+class Named:
+    """Takes only the keywords that it has, and guesses which one was meant."""
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Look at the names before anything is made.
+
+        Raises:
+            TypeError: For a keyword that does not exist; names the nearest.
+        """
+        known = [name for name in signature(cls.__init__).parameters if name != "self"]
+        refuse_unknown(cls.__name__, options, known)
+        return super().__new__(cls)
+
+
+class Panel(Named, Generic[W]):
     """A widget with the model calls behind it; displays as the widget."""
 
     widget: W

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from typing import Any
+
+from workbench.scopes import check_number
 
 _PLAIN: dict[str, tuple[type, ...]] = {
     "int": (int,),
@@ -49,8 +50,8 @@ def check_finite(name: str, value: float) -> float:
     """`value` itself if it is a finite number.
 
     Raises:
+        TypeError: If it is no number.
         ValueError: For NaN and infinity.
     """
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}")
+    check_number(name, value)
     return value

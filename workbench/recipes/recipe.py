@@ -272,8 +272,11 @@ def check_turns(turns: object) -> Sequence[Mapping[str, str]]:
     Raises:
         ValueError: If they are none; says so of a system turn, which Gemma does not have.
     """
-    if isinstance(turns, str) or not isinstance(turns, Sequence):
-        raise ValueError(f"turns is a list of chat turns, got {turns!r}")
+    if isinstance(turns, str | bytes | bytearray) or not isinstance(turns, Sequence):
+        raise ValueError(
+            "what a panel or a recipe begins with is a text, or a list of chat turns such as "
+            f"[{{'role': 'user', 'content': 'Hi'}}]; got {turns!r}"
+        )
     for turn in turns:
         if not isinstance(turn, Mapping) or set(turn) != {"role", "content"}:
             raise ValueError(f"a chat turn has the keys 'role' and 'content', got {turn!r}")

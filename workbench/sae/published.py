@@ -106,10 +106,18 @@ def open_sae(name: str | Path, **options: Any) -> SAE:
         ValueError: If it is none of these.
         HubError: If it cannot be fetched.
     """
+    if not str(name):
+        raise ValueError("the name of the SAE is empty: lab.saes lists those at hand")
     if Path(name).exists():
         return read_sae(name, **options)
+    if _is_path(name):
+        raise FileNotFoundError(f"there is no file or folder {name} on this machine")
     if read_name(str(name)) is None and re.fullmatch(r"[\w.-]+(/[\w.-]+)+", str(name)):
-        return _fetched(*_split(Path(name)), **options)
+        try:
+            return _fetched(*_split(Path(name)), **options)
+        except hub.HubError as error:
+            said = f"{str(name)!r} is no folder here ({Path.cwd()}), nor was it found on the hub"
+            raise hub.HubError(f"{said}: {error}", reason=error.reason) from error
     row = catalog_entry(str(name))
     if row["kind"] is None and options.get("kind") is None:
         raise ValueError(f"{name}: the name does not say what the SAE reads; pass kind='res', ...")
@@ -119,6 +127,16 @@ def open_sae(name: str | Path, **options: Any) -> SAE:
         return _fetched(*_split(place), **options)
     site = {key: options.get(key) for key in ("model", "layer", "kind")}
     return _by_range(place, partial(_fetched, *_split(place), **options), **site)
+
+
+def _is_path(name: str | Path) -> bool:
+    """Whether a name can only mean something on disk."""
+    text = str(name)
+    return (
+        Path(text).is_absolute()
+        or text.startswith((".", "~"))
+        or ("/" not in text and text.endswith((".npz", ".safetensors", ".pt")))
+    )
 
 
 def _by_range(place: Path, whole: Callable[[], SAE], **site: Any) -> SAE:
