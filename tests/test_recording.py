@@ -150,6 +150,70 @@ def test_a_question_is_known_however_it_is_written(run: Run, opened: Run) -> Non
     assert part.score != found.score  # against all tokens, and not against one
 
 
+LATER = [Site(5), Site(7)]
+
+
+@pytest.fixture
+def asked(lab: Lab) -> Run:
+    """A run of which nothing was asked yet."""
+    return lab.run("The capital of France is")
+
+
+def test_causes_are_kept_for_the_sites_that_were_asked(asked: Run, tmp_path: Path) -> None:
+    feature = feature_of(asked)
+    five = asked.causes(feature, sites=[Site(5)], estimate=2)
+    opened = open_run(asked.save(tmp_path / "five.run"))
+    kept = opened.causes(feature, sites=[Site(2), Site(5)])  # what is not later counts nowhere
+    pd.testing.assert_frame_equal(kept.top(9), five.top(9))
+    for sites, words in (
+        ([Site(7)], r"at layer 5 res, and not at layer 7 res\. Give sites="),
+        (LATER, "at layer 5 res, and not at layer 7 res"),
+        (None, r"and not at layer 4 att, .* layer 6 res, 3 more\."),
+        ([Site(2)], "and not at a site that is no later"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            opened.causes(feature, sites=sites)
+
+
+def test_causes_at_other_sites_are_added_to_those_that_are_kept(asked: Run, tmp_path: Path) -> None:
+    feature = feature_of(asked)
+    live = {site: asked.causes(feature, sites=[site], estimate=2) for site in reversed(LATER)}
+    both = asked.causes(feature, sites=LATER, estimate=0)
+    asked.causes(feature, sites=[Site(6)], estimate=0)
+    opened = open_run(asked.save(tmp_path / "some.run"))
+    for site, before in live.items():
+        after = opened.causes(feature, sites=[site])
+        assert list(after.changes) == [site]
+        assert set(after.estimates) == set(before.estimates)
+        pd.testing.assert_frame_equal(after.top(9), before.top(9))
+    found = opened.causes(feature, sites=LATER)
+    assert found.links(9) == both.links(9)
+    assert list(found.changes) == LATER
+
+
+def test_the_default_attribution_is_at_all_the_sites(asked: Run, tmp_path: Path) -> None:
+    whole = asked.attribution(" Paris")
+    asked.attribution(" Paris", sites=[Site(3)])
+    opened = open_run(asked.save(tmp_path / "a.run"))
+    assert list(opened.attribution(" Paris").parts) == list(whole.parts)
+    pd.testing.assert_frame_equal(opened.attribution(" Paris").top(9), whole.top(9))
+    assert list(opened.attribution(" Paris", sites=[Site(3)]).parts) == [Site(3)]
+
+
+def test_tokens_that_are_digits_stay_texts(lab: Lab, tmp_path: Path) -> None:
+    run = lab.run("1234")
+    before = run.lens(k=1)
+    assert all(token.isdigit() for token in before["token"][before["position"] > 0])
+    before["says"] = [str(i % 10) for i in range(len(before))]  # as the dates and numbers may be
+    path = run.save(tmp_path / "digits.run")
+    pd.testing.assert_frame_equal(open_run(path).lens(k=1), before, check_exact=True)
+    text = before.to_json(orient="split")  # as it was written before
+    old = _changed(
+        tmp_path / "old.run", path, lambda header, _: header["lenses"].update({"1": text})
+    )
+    pd.testing.assert_frame_equal(open_run(old).lens(k=1), before)
+
+
 def test_what_edits_did_stays_known(lab: Lab, tmp_path: Path) -> None:
     edited = lab.run(TEXT, edits=[wb.Ablate(feature_of(lab.run(TEXT)))])
     opened = open_run(edited.save(tmp_path / "edited.run"))

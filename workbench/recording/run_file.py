@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -170,7 +169,9 @@ def _results_to_json(run: Run, results: Results, tensors: forms.Tensors) -> dict
         "circuits": [
             {"asked": dict(asked), "circuit": one.to_json()} for asked, one in results.circuits
         ],
-        "lenses": {k: table.to_json(orient="split") for k, table in results.lenses.items()},
+        "lenses": {
+            k: json.dumps(table.to_dict(orient="split")) for k, table in results.lenses.items()
+        },
         "spelled": spelled,
     }
 
@@ -190,7 +191,8 @@ def _results_of(
     for one in map(forms.lineage_of_json, header.get("lineages", ())):
         results.lineages[one.origin] = one
     for k, text in header.get("lenses", {}).items():
-        results.lenses[int(k)] = pd.read_json(io.StringIO(text), orient="split", precise_float=True)
+        # `pandas.read_json` would guess: tokens that are digits would come back as numbers.
+        results.lenses[int(k)] = pd.DataFrame(**json.loads(text))
     for one in header.get("circuits", ()):
         results.circuits.append((one["asked"], Circuit.of_json(one["circuit"])))
     for n, one in enumerate(header.get("attributions", ())):
