@@ -84,7 +84,9 @@ def test_layers_and_kinds_in_every_spelling(run: Run) -> None:
     assert sites([5, 2], "mlp") == ["2 mlp", "5 mlp"]
     assert sites([4, 4], ["res", "att"]) == ["4 att", "4 res"]
     assert len(sites(kind="all")) == 24
-    with pytest.raises(ValueError, match=r"layer 9 res is not in this run; it has layer 0 att"):
+    with pytest.raises(
+        ValueError, match=r"layer 9 res is not in this run; it has layers 0 to 7 att, mlp, res"
+    ):
         run.heatmap(9)
     with pytest.raises(ValueError, match=r"no SAE for layer=9, kind='all' in this run; it has la"):
         run.heatmap(9, "all")

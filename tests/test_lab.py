@@ -37,6 +37,16 @@ def test_saes_and_labels_are_tables(lab: Lab) -> None:
 def test_unknown_names_are_answered_with_near_ones(lab: Lab) -> None:
     with pytest.raises(ValueError, match=r"no feature .*language:hu"):
         lab.feature("language:xx")
+    with pytest.raises(ValueError, match=r"labelled 'German'; known, nearest first: language:de, "):
+        lab.feature("German")
+    wrong: Any = 3
+    for ask in (lab.feature, lab.find):
+        with pytest.raises(TypeError, match="label is a text, got 3"):
+            ask(wrong)
+    with pytest.raises(ValueError, match=r"no SAE at layer 8 res; it has kinds .*, layers 0 to 7"):
+        lab.sae(layer=8)
+    with pytest.raises(TypeError, match="l0 must be a number, got 'x'"):
+        lab.sae(layer=5, l0="x")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match=r"no SAE at layer 3 res of width 16k; it has kinds"):
         lab.sae(layer=3, width="16k")
     with pytest.raises(ValueError, match="layer 9"):
@@ -99,6 +109,29 @@ def test_recording_replays_the_heatmap_without_a_model(run: Run, tmp_path: Path)
 def test_one_edit_that_is_no_list_is_named(lab: Lab) -> None:
     with pytest.raises(TypeError, match="edits is a list, such as"):
         lab.generate("A boat", edits=wb.Steer((3, 0), 1.0))  # pyright: ignore[reportArgumentType]
+
+
+def test_sites_are_a_list_of_sites(lab: Lab) -> None:
+    wrong: list[Any] = [[5], 5, wb.Site(5), "5", [(5, "res")]]
+    for sites in wrong:
+        with pytest.raises(TypeError, match=r"sites is a list of sites, such as \[wb\.Site\(5\)\]"):
+            lab.run("A boat", sites=sites)
+
+
+def test_what_is_no_sae_is_refused(lab: Lab) -> None:
+    wrong: list[Any] = ["x", None, wb.Site(5)]
+    for sae in wrong:
+        for ask in (lab.use, lab.check):
+            with pytest.raises(
+                TypeError, match=r"an open SAE is needed, such as lab\.sae\(layer=5\)"
+            ):
+                ask(sae)
+
+
+def test_a_steering_panel_says_what_it_holds(lab: Lab) -> None:
+    panel = lab.steering("A boat", [(3, 7)], strength=2.0)
+    assert repr(panel) == "<Steering of pocket: 'A boat', 3 res 7 steer 2 × max>"
+    assert repr(lab.steering()) == "<Steering of pocket: '', no edit>"
 
 
 def test_a_sweep_takes_lists_of_edits(lab: Lab) -> None:

@@ -48,6 +48,19 @@ def check_name(what: str, name: object) -> str:
     return name
 
 
+def check_sites(sites: object) -> tuple[Site, ...]:
+    """`sites` as a tuple.
+
+    Raises:
+        TypeError: If it is no list of sites.
+    """
+    listed = isinstance(sites, Iterable)
+    found: tuple[Site, ...] = tuple(sites) if listed else ()
+    if not listed or not all(isinstance(site, Site) for site in found):
+        raise TypeError(f"sites is a list of sites, such as [wb.Site(5)]; got {sites!r}")
+    return found
+
+
 def in_words(sites: Collection[Site]) -> str:
     """Sites in a few words, whatever they are.
 

@@ -26,6 +26,7 @@ from workbench.analysis.lineage import Lineage
 from workbench.engine.edits import Edit
 from workbench.engine.receipts import Receipt
 from workbench.features import Features, Measure, check_count
+from workbench.names import in_words
 from workbench.recording.results import Results, asked_of
 from workbench.recording.run_file import label_key, read_run, save_run
 from workbench.sae.suite import Suite
@@ -566,7 +567,7 @@ class Run:
         return save_run(self, path, light=light)
 
     def _has(self) -> str:
-        return "it has " + (", ".join(map(str, self.sites)) or "no site")
+        return f"it has {in_words(self.sites)}"
 
 
 def open_run(path: str | Path) -> Run:

@@ -145,6 +145,16 @@ def test_a_folder_that_is_nowhere_was_looked_for_twice(server: Hub) -> None:
         open_sae("mine/topk")
 
 
+def test_a_file_of_no_known_format_is_not_told_of_its_neighbours(tmp_path: Path) -> None:
+    for name in ("a.npz", "diary.txt"):
+        (tmp_path / name).write_bytes(b"nothing")
+    with pytest.raises(
+        ValueError, match=r"a\.npz is no SAE of a known format\. Known are"
+    ) as caught:
+        open_sae(tmp_path / "a.npz")
+    assert "diary" not in str(caught.value)
+
+
 def test_an_sae_has_a_name() -> None:
     with pytest.raises(ValueError, match=r"the name of the SAE is empty: lab\.saes lists"):
         open_sae("")

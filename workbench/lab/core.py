@@ -26,10 +26,13 @@ from workbench.labels import Labels
 from workbench.labels.files import LABELS_FILE, data_folder
 from workbench.labels.shown import sae_name
 from workbench.models import Busy, Model
+from workbench.names import check_sites
 from workbench.runs import Run
 from workbench.sae import SAE
 from workbench.sae.published import open_sae
+from workbench.sae.remote import RemoteSAE
 from workbench.sae.suite import Suite
+from workbench.scopes import check_number
 from workbench.sites import Kind, Site
 from workbench.tokens import Prompt, Tokens, tokenize
 
@@ -150,6 +153,8 @@ class Core:
             return open_sae(name, layer=layer, kind=kind, dtype=dtype, device=self._model.device)
         if layer is None:
             raise ValueError("give the name of an SAE or the layer of its site")
+        if l0 is not None:
+            check_number("l0", l0)
         return self.suite.sae(layer=layer, kind=kind or "res", width=width, l0=l0)
 
     def use(self, sae: SAE) -> SAE:
@@ -159,7 +164,7 @@ class Core:
             ValueError: If the model has no such site, it has another width, or a weight of the SAE
                 is not finite.
         """
-        sae.check_values()
+        _checked(sae).check_values()
         site = site_of(sae, self._model.module)
         if self._suite is None:
             self._suite = Suite(None, model=self._model.name)
@@ -177,7 +182,7 @@ class Core:
         Raises:
             WrongSiteError: See `workbench.analysis.evaluation.check`.
         """
-        return check(self._model, sae, self._passages(texts))
+        return check(self._model, _checked(sae), self._passages(texts))
 
     def prepare(self, edits: Sequence[Edit]) -> None:
         """Measure what `edits` need and nobody knows yet.
@@ -252,7 +257,8 @@ class Core:
         """
         self.prepare(edits)
         tokens = self.tokens(prompt)
-        wanted = (self._suite.sites if self._suite else ()) if sites is None else tuple(sites)
+        given = self._suite.sites if self._suite else ()
+        wanted = given if sites is None else check_sites(sites)
         traced = trace(self._model, [tokens], wanted, edits=edits, source=self._suite, busy=busy)
         return Run(
             model=self._model.name,
@@ -266,3 +272,10 @@ class Core:
             edits=tuple(edits),
             dashboard=lambda feature, kind: cast("Lab", self).dashboard(feature, kind),
         )
+
+
+def _checked(sae: SAE) -> SAE:
+    """`sae` itself if it is an open SAE."""
+    if not isinstance(sae, SAE | RemoteSAE):
+        raise TypeError(f"an open SAE is needed, such as lab.sae(layer=5); got {sae!r}")
+    return sae

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +17,7 @@ from workbench.labels.endpoint import Writer
 from workbench.labels.job import JobMethod, autolabel
 from workbench.labels.scoring import Measure
 from workbench.labels.shown import label_of
+from workbench.names import check_name, nearest_first
 from workbench.sites import Kind, Site, check_kind, feature_at
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Finding(Core):
             Columns ``layer, kind, feature, label, score``.
         """
         rows = [
-            (f.site.layer, f.site.kind, f.index, f.label, f.score) for f in self.suite.find(label)
+            (f.site.layer, f.site.kind, f.index, f.label, f.score)
+            for f in self.suite.find(check_name("label", label))
         ]
         return pd.DataFrame(rows, columns=["layer", "kind", "feature", "label", "score"])
 
@@ -48,15 +49,14 @@ class Finding(Core):
             ValueError: If there is none; names labels that are near.
         """
         check_kind(kind)
+        check_name("label", label)
         found = self.suite.find("")
         for one in found:
             if one.label == label and one.site.kind == kind:
                 return one.site.layer, one.index
-        near = get_close_matches(
-            label, {f.label for f in found if f.site.kind == kind}, n=4, cutoff=0.3
-        )
+        known = nearest_first(label, [f.label for f in found if f.site.kind == kind])
         raise ValueError(
-            f"no feature of kind {kind!r} is labelled {label!r}; near: {', '.join(near) or 'none'}"
+            f"no feature of kind {kind!r} is labelled {label!r}; known, nearest first: {known}"
         )
 
     def dashboard(self, feature: tuple[int, int], kind: Kind = "res", **options: Any) -> Any:

@@ -34,7 +34,7 @@ from workbench.recipes.rows import Mode, Row
 from workbench.sites import Kind, Site, check_kind, feature_at
 from workbench.tokens import Prompt
 from workbench.widgets import SteeringPanel
-from workbench.widgets.steering_twin import takes_twin
+from workbench.widgets.steering_twin import row_words, takes_twin
 
 if TYPE_CHECKING:
     from workbench.lab import Lab
@@ -139,6 +139,12 @@ class Steering(Panel[SteeringPanel]):
         self._changed(starts=False)
 
     # ------------------------------------------------------------------------- for the user
+
+    def __repr__(self) -> str:
+        turns = len(self.widget.turns)
+        start = f"a chat of {turns} turns" if turns else repr(self.widget.prompt)
+        rows = "; ".join(row_words(row) for row in self.widget.rows) or "no edit"
+        return f"<Steering of {self.lab.engine.name}: {start}, {rows}>"
 
     def _ipython_display_(self) -> None:
         self._twin.display()

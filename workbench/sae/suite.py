@@ -222,9 +222,8 @@ class Suite:
             wanted = _width(width)
             found = [e for e in found if e.width == wanted]
         if not found:
-            raise ValueError(
-                f"{self.model} has no SAE at {site} of width {width or 'any'}; {self._has()}"
-            )
+            size = "" if width is None else f" of width {width}"
+            raise ValueError(f"{self.model} has no SAE at {site}{size}; {self._has()}")
         if l0 is not None:
             there = sorted({e.l0 for e in found if e.l0 is not None})
             found = [e for e in found if e.l0 == l0]

@@ -228,6 +228,6 @@ def _unknown(path: Path, fitting: list[str]) -> str:
     )
     clt = any(fnmatch.fnmatch(name, "W_enc_*.safetensors") for name in names)
     why = " (a cross-layer transcoder, which is not supported)" if clt else ""
-    return (
-        f"{path} is no SAE of a known format{why}; it holds {held or 'nothing'}. Known are\n{known}"
-    )
+    # Of a file, what lies beside it says nothing.
+    inside = f"; it holds {held or 'nothing'}" if path.is_dir() else ""
+    return f"{path} is no SAE of a known format{why}{inside}. Known are\n{known}"
