@@ -250,3 +250,23 @@ def test_saved_as_one_page_it_opens_from_disk(
         page.screenshot(path=f"{SHOTS}/app-saved.png", full_page=True)
     context.close()
     assert problems == []
+
+
+def test_without_its_kernel_it_says_so_once_and_keeps_its_place(
+    notebook: Notebook, app: Locator
+) -> None:
+    page, heatmap = notebook.page, app.locator(".wb-feature-heatmap")
+    before = heatmap.bounding_box()
+    page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    said = """() => [...document.querySelectorAll('.jupyter-widgets-disconnected')]
+      .filter(one => one.closest('.wb-app'))
+      .map(one => getComputedStyle(one, '::before').content).filter(text => text !== 'none')"""
+    page.wait_for_function(f"({said})().length > 0")
+    assert page.evaluate(said) == [
+        '"The kernel was restarted or stopped: run the cell again to use this."'
+    ]
+    after = heatmap.bounding_box()
+    assert before is not None
+    assert after is not None
+    assert (after["x"], after["width"]) == (before["x"], before["width"])
+    shoot(page, "restarted")
