@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import workbench
+from tests.planted_bugs.__main__ import BUGS
 from workbench import widgets
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -175,3 +176,11 @@ def test_the_links_of_the_readme_lead_somewhere() -> None:
     local = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
     assert local
     assert not [target for target in local if not (ROOT / target).exists()]
+
+
+def test_every_planted_bug_has_its_place() -> None:
+    for bug in BUGS:
+        text = (ROOT / "workbench" / bug.file).read_text(encoding="utf-8")
+        assert text.count(bug.right) == 1, f"{bug.name}: {bug.right!r} in {bug.file}"
+        assert all((ROOT / test.partition("::")[0]).exists() for test in bug.tests), bug.name
+    assert len({bug.name for bug in BUGS}) == len(BUGS)

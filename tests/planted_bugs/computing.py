@@ -179,8 +179,8 @@ BUGS = (
     Bug(
         "mean over the active tokens only",
         "analysis/evaluation.py",
-        "(total / len(x))",
-        "(total / max(1, int((saes[site].encode(x)[:, indices] > 0).sum())))",
+        "f.mean(0).tolist()",
+        "(f.sum(0) / (f > 0).sum(0).clamp(min=1)).tolist()",
         SUITES,
     ),
     Bug(

@@ -18,13 +18,6 @@ ENDPOINT = ("tests/labels/test_endpoint.py",)
 PAGES = ("tests/labels/test_neuronpedia.py",)
 BUGS = (
     Bug(
-        "attribution without the activation",
-        "analysis/attribution.py",
-        "values = active.values * _along_rows(sae, active, slopes)",
-        "values = _along_rows(sae, active, slopes)",
-        SLOPES,
-    ),
-    Bug(
         "attribution without the mean logit",
         "analysis/attribution.py",
         "(row[list(self.against)] if self.against else row).mean()",

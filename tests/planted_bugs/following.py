@@ -10,7 +10,65 @@ READ = ("tests/evolution/test_reading.py",)
 CAUSED = ("tests/circuits/test_causes.py",)
 GRAPH = ("tests/circuits/test_circuit.py", "tests/circuits/test_known_circuit.py")
 MAP = ("tests/test_evolution_panel.py",)
+OWN = ("tests/test_own_saes.py",)
+NAMED = ("tests/test_feature_names.py",)
 BUGS = (
+    Bug(
+        "a run keeps features of the SAE that was there",
+        "runs.py",
+        "self._features.pop(site, None)",
+        "pass",
+        OWN,
+    ),
+    Bug(
+        "a run keeps fits of the SAE that was there",
+        "runs.py",
+        "self._fits.pop(site, None)",
+        "pass",
+        OWN,
+    ),
+    Bug(
+        "a recording keeps ways through the SAE that was there",
+        "runs.py",
+        "self.results.forget()",
+        "pass",
+        OWN,
+    ),
+    Bug(
+        "a map follows the SAE that was there",
+        "panels/evolution.py",
+        "if changes != self._changes:",
+        "if self._kinship is None:",
+        OWN,
+    ),
+    Bug(
+        "an index takes a TopK of another k for its own",
+        "index/identity.py",
+        "does = (sae.activation, sae.k, ",
+        "does = (sae.activation, None, ",
+        OWN,
+    ),
+    Bug(
+        "labels leave the copy of a shipped SAE",
+        "sae/suite.py",
+        "self._as_published.add(site)",
+        "pass",
+        OWN,
+    ),
+    Bug(
+        "a label of no feature is another's",
+        "index/searchable.py",
+        "if label and 0 <= i < width",
+        "if label",
+        NAMED,
+    ),
+    Bug(
+        "a search in the labels that were there",
+        "lab/core.py",
+        "self._search = None  # it knows the labels that were there",
+        "pass",
+        NAMED,
+    ),
     Bug(
         "kinship: unrelated directions lose the decoder's mean",
         "analysis/kinship.py",
