@@ -101,6 +101,11 @@ class RandomSuite:
     model: str = "loud"
     own: Any = None
     """Labels of the user's own, when a `Lab` holds the suite."""
+    changes: tuple[Site, ...] = ()
+    """None of its SAEs is ever replaced."""
+
+    def check_feature(self, site: Site, index: int) -> None:
+        self.sae_at(site).check_index(index)
 
     def sae_at(self, site: Site) -> SAE:
         return self.saes[site]
