@@ -153,17 +153,17 @@ def test_two_processes_at_once_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_export_and_import_merge_two_notebooks(labels: Labels, tmp_path: Path) -> None:
-    labels.set((5, 1), "Mädchen \n and more")
+    labels.set((5, 1), "Mädchen \n and\u2028more")
     labels.add(Label(SITE, 2, "by rule", "automatic", 0.5, "m", details={"rule": ["a"]}))
     labels.note((5, 1), "note")
     assert labels.export(tmp_path / "a.jsonl") == 3
-    lines = (tmp_path / "a.jsonl").read_text("utf-8").splitlines()
+    lines = (tmp_path / "a.jsonl").read_text("utf-8").strip().split("\n")
     assert [json.loads(line)["method"] for line in lines] == ["manual", "automatic", "manual"]
     with Labels(tmp_path / "b.sqlite", model="m", author="bob") as other:
         other.set((5, 1), "girls")
         assert other.load(tmp_path / "a.jsonl") == 3
         assert other.load(tmp_path / "a.jsonl") == 0
-        assert set(other.history(SITE, 1)["text"]) == {"Mädchen \n and more", "girls", "note"}
+        assert set(other.history(SITE, 1)["text"]) == {"Mädchen \n and\u2028more", "girls", "note"}
         assert other.label(SITE, 2) == labels.label(SITE, 2)
         other.export(tmp_path / "b.jsonl")
     assert labels.load(tmp_path / "b.jsonl") == 1
@@ -194,6 +194,16 @@ def test_an_import_takes_all_or_nothing(spoil, labels: Labels, tmp_path: Path) -
         with pytest.raises(ValueError, match=r"line 2 is no entry .* nothing was taken in"):
             other.load(file)
         assert other.frame().empty
+
+
+def test_an_import_of_what_is_no_text_is_refused(labels: Labels, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    with pytest.raises(FileNotFoundError, match="give the path of exported labels"):
+        labels.load(file)
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="holds no exported labels: it is not text"):
+        labels.load(file)
+    assert labels.frame().empty
 
 
 def _foreign(path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from workbench.files import write_whole
+from workbench.files import readable, write_whole
 from workbench.labels.entries import (
     COLUMNS,
     EXPORT,
@@ -320,11 +320,17 @@ class Labels:
             How many were new.
 
         Raises:
+            FileNotFoundError: If there is no such file.
             ValueError: For a line that is no entry; says which. Nothing is taken in then.
         """
+        path = readable(path, "exported labels")
+        try:
+            lines = path.read_text("utf-8").split("\n")  # a label may hold other ends of lines
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} holds no exported labels: it is not text") from error
         entries = [
             imported(line, f"{path}, line {number}")
-            for number, line in enumerate(Path(path).read_text("utf-8").splitlines(), 1)
+            for number, line in enumerate(lines, 1)
             if line.strip()
         ]
         with self._writing() as connection:
