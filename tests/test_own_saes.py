@@ -159,6 +159,9 @@ def test_a_run_follows_the_sae_in_use(lab: Lab) -> None:
     assert mine.equals(theirs)
     how = {"layers": [3, 5], "k": 5}
     assert run.circuit(token, **how).faithfulness == fresh.circuit(token, **how).faithfulness
+    worse = lab.sae(layer=3)
+    lab.use(replace(worse, b_dec=worse.b_dec + 1))
+    assert run.fit(3).fvu == lab.run("The capital of France is").fit(3).fvu > 1.2 * before
 
 
 def test_a_map_follows_the_sae_in_use(lab: Lab) -> None:
