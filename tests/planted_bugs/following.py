@@ -12,7 +12,22 @@ GRAPH = ("tests/circuits/test_circuit.py", "tests/circuits/test_known_circuit.py
 MAP = ("tests/test_evolution_panel.py",)
 OWN = ("tests/test_own_saes.py",)
 NAMED = ("tests/test_feature_names.py",)
+HUB = ("tests/sae/test_published.py",)
 BUGS = (
+    Bug(
+        "using an SAE that is not on disk fetches it",
+        "sae/remote.py",
+        "def check_values(self) -> None:",
+        "def checks(self) -> None:",
+        HUB,
+    ),
+    Bug(
+        "using another in its place fetches the published one",
+        "sae/suite.py",
+        "if self.on_disk(site):",
+        "if site in self._published_sites and self.at_hand(site):",
+        HUB,
+    ),
     Bug(
         "a run keeps features of the SAE that was there",
         "runs.py",

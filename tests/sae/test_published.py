@@ -89,6 +89,29 @@ def test_steering_reads_a_row_and_ablating_the_file(server: Hub) -> None:
     assert suite.at_hand(Site(20))
 
 
+def test_using_an_sae_downloads_nothing(server: Hub) -> None:
+    suite, site = PublishedSuite("gemma-2-2b"), Site(20)
+    remote = suite.sae(layer=20)
+    read = server.served(PATH)
+    for _ in range(2):  # the second time, one is in use there already
+        remote.check_values()
+        suite.use(remote, site)
+    suite.use(random_sae(site, D_IN, 1), site)
+    assert suite.at_hand(site)
+    assert not suite.on_disk(site)
+    suite.use(remote, site)
+    assert server.served(PATH) == read < 50_000
+
+
+def test_the_shipped_one_is_known_again_once_it_is_on_disk(server: Hub) -> None:
+    suite, site = PublishedSuite("gemma-2-2b"), Site(20)
+    sae = suite.sae(layer=20).whole()  # pyright: ignore[reportAttributeAccessIssue]
+    suite.use(sae, site)
+    assert suite.named_in_use(site) == suite.published_name(site) != ""
+    suite.use(random_sae(site, D_IN, 1), site)
+    assert suite.named_in_use(site) == ""
+
+
 def test_encoding_fetches_the_file_once_and_maps_it(server: Hub) -> None:
     suite = PublishedSuite("gemma-2-2b")
     remote = suite.sae(layer=20)

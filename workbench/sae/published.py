@@ -57,11 +57,9 @@ class PublishedSuite(Suite):
         """
         super().__init__(None, model=model, device=device, dtype=dtype, memory=memory)
 
-    def at_hand(self, site: Site) -> bool:
-        """Whether the SAE of `site` is in the cache, or was opened by hand."""
-        if site in self._chosen:
-            return True
-        return site in self.sites and _is_cached(self._entry(site, None, None).path)
+    def on_disk(self, site: Site) -> bool:
+        """Whether the SAE that the catalogue has for `site` is in the cache."""
+        return site in self._published_sites and _is_cached(self._entry(site, None, None).path)
 
     def _find(self) -> list[Entry]:
         rows = catalog(model=self.model).to_dict("records")

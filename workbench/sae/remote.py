@@ -125,6 +125,13 @@ class RemoteSAE:
         """A feature's decoder row `(d_out,)`, float32 while it is read from the hub."""
         return self._row("W_dec", index)
 
+    def check_values(self) -> None:
+        """Nothing to read: a row is checked when it comes, and the file when it is fetched."""
+
+    def same_as(self, other: SAE) -> bool:
+        """Whether both compute the same, as far as is known without a download."""
+        return self.downloaded and self.whole().same_as(other)
+
     def output_scale(self, x: Tensor) -> None:
         """None: nothing of Gemma Scope normalises its input."""
 

@@ -118,8 +118,12 @@ class Suite:
         return load_sae(entry.path, model=self.model, dtype=self.dtype, device=self.device)
 
     def at_hand(self, site: Site) -> bool:
-        """Whether the SAE of `site` can be opened without a download."""
-        return site in self.sites
+        """Whether the SAE of `site` can be opened without a download, or was given to `use`."""
+        return site in self._chosen or self.on_disk(site)
+
+    def on_disk(self, site: Site) -> bool:
+        """Whether the SAE that the suite itself has for `site` is on this machine."""
+        return site in self._published_sites
 
     def __repr__(self) -> str:
         return f"<Suite of {self.model}: {len(self.entries)} SAEs at {len(self.sites)} sites>"
@@ -148,7 +152,7 @@ class Suite:
         that site are not used any more: they were another SAE's.
         """
         published = None
-        if site in self._published_sites and self.at_hand(site):
+        if self.on_disk(site):
             published = self._opened(self._entry(site, None, None))
         self._chosen[site] = sae
         self.changes.append(site)
